@@ -1,14 +1,14 @@
-"""How good a classifier is, and how long it takes: graft beside what a practitioner would run instead.
+"""Compares graft with what a practitioner would run instead: the accuracy of the classifier, and the time it takes.
 
     python benchmarks/accuracy.py SHARED --out FILE [--tasks ants_bees] [--seeds 0,1,2]
 
-A task is a set of images with a number of images per class, a base and an image size. Its training images are drawn by
-the seed, and so are its test images where the set holds out none itself: one half of 300 cells can favour a method by
-five points that the other half does not. They are written as files, a folder per class, and every contestant is a fresh
-process on them, timed from start to exit: `graft train` as it is by default, `peers/plain.py`, `peers/expert.py` and
-`peers/fastai_tune.py`, which `--fastai PYTHON` runs where fastai is installed.
-None sees the test images before it scores them. Existing lines are not run again, so an interrupted benchmark can
-continue.
+A task is a data set with a number of images per class, a base and an image size. The seed draws its training images,
+and its test images too if the data set has no test split: one half of 300 cells can favour a method by five points over
+the other half. The images are written as files, one folder per class. Every contestant is a fresh process on these
+files, timed from start to exit: `graft train` with its defaults, `peers/plain.py`, `peers/expert.py` and
+`peers/fastai_tune.py`, which `--fastai PYTHON` runs with a Python that has fastai.
+No contestant sees the test images before it scores them. Existing lines are not run again, so an interrupted benchmark
+can continue.
 """
 
 import argparse
@@ -36,19 +36,19 @@ BASES = {
     "mobilenet_v2": "mobilenet_v2_imagenet.safetensors",
 }
 CONTESTANTS = ("auto", "plain", "expert")
-# The scripts of contestants that are not graft, and whether what they draw depends on a seed.
+# The scripts of the contestants other than graft, and whether they take a seed.
 SCRIPTS = {"plain": ("plain.py", True), "expert": ("expert.py", False), "fastai": ("fastai_tune.py", True)}
-# Where a set holds out no images itself, so much of every class is; and of large ones, so many images per class.
+# Share of every class held out if a data set has no test split; test images per class of the large data sets.
 TEST_SHARE, TEST_PER_CLASS = 0.5, 100
-# What draws the images that are held out, with the seed of a run where the set holds out none itself.
+# Seed of the held-out images; the run's seed is added to it if the data set has no test split.
 TEST_SEED = 12345
 
 
 @dataclass(frozen=True)
 class Task:
-    """`per_class` images of each class (None: all) of a set in `datasets/`, a base, and an image size in pixels.
+    """`per_class` images of each class (None: all) of a data set in `datasets/`, a base, and an image size in pixels.
 
-    Recipes and constants were tuned with the tasks of `development` in view, and with no others.
+    Recipes and constants were tuned on the tasks with `development`, and on no others.
     """
 
     data: str
@@ -97,7 +97,7 @@ def images_of(task: Task, shared: Path, seed: int) -> tuple[tuple[str, ...], Ima
         test = some(every, (counts * TEST_SHARE).astype(int), TEST_SEED + seed)
         pool = every.take(np.setdiff1d(np.arange(len(every)), np.flatnonzero(np.isin(every.rows, test.rows))))
     counts = np.bincount(pool.labels, minlength=len(names))
-    # Two images are the fewest of which one can be held out.
+    # A class needs two images for one of them to be held out.
     known = counts >= 2
     pool = pool.take(np.flatnonzero(known[pool.labels]))
     test = test.take(np.flatnonzero(known[test.labels]))
@@ -105,7 +105,7 @@ def images_of(task: Task, shared: Path, seed: int) -> tuple[tuple[str, ...], Ima
 
 
 def blood_cells(place: Path, folder: Path) -> Path:
-    """A manifest of the set's images, written to `folder`: its own names them by number, beside their masks."""
+    """Write a manifest of the images to `folder`: the published one names them by number, and masks lie beside them."""
     rows = [row.split(",") for row in (place / "Class Labels.csv").read_text(encoding="utf-8-sig").splitlines()[1:]]
     lines = [f"{place.resolve()}/images/{int(number):03d}.bmp,{label}" for number, label in rows if label]
     manifest = folder / "blood_cells.csv"
@@ -114,7 +114,7 @@ def blood_cells(place: Path, folder: Path) -> Path:
 
 
 def some(images: Images, per_class: np.ndarray, seed: int) -> Images:
-    """So many images of each class, drawn by `seed`, in their original order."""
+    """Draw up to `per_class` images of each class by `seed`, in their original order."""
     random = np.random.default_rng(seed)
     members = [
         random.permutation(np.flatnonzero(images.labels == label))[: per_class[label]]
@@ -124,7 +124,7 @@ def some(images: Images, per_class: np.ndarray, seed: int) -> Images:
 
 
 def write_files(names: tuple[str, ...], images: Images, folder: Path) -> None:
-    """A file per image in a folder per class: its own bytes, or PNG where it is an array."""
+    """Write a file per image in a folder per class: its original bytes, or PNG if the image is an array."""
     for index, label in enumerate(images.labels.tolist()):
         data = images.read(index)
         if not isinstance(data, bytes):
@@ -149,7 +149,7 @@ def command(contestant: str, task: Task, data: Path, base: Path, seed: int, out:
 
 
 def run(contestant: str, task: Task, seed: int, shared: Path, python: str = sys.executable) -> dict[str, Any]:
-    """The line of one process: test accuracy, what it promised, whole-process seconds."""
+    """Return the line of one process: test accuracy, what it promised, and whole-process seconds."""
     base = (shared / "weights" / BASES[task.base]).resolve()
     with TemporaryDirectory(prefix="graft-accuracy-") as name:
         folder = Path(name)

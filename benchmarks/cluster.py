@@ -25,7 +25,7 @@ from PIL import Image
 
 from predicting import SIDE, memory, rows_of
 
-# From this share of all rows to the other, rates are measured.
+# Rates are measured between these shares of all rows.
 EARLY, LATE = 0.15, 0.95
 
 
@@ -42,10 +42,10 @@ def draw(folder: Path, count: int, damaged: int) -> None:
 
 
 def actors(process: int) -> list[int]:
-    """The processes of Ray's actors that come from `process`, directly or not."""
+    """The process ids of the Ray actors that descend from `process`."""
     found, every = [], [process]
     for each in every:
-        with suppress(OSError):  # those that end meanwhile
+        with suppress(OSError):  # a process may end meanwhile
             for task in Path(f"/proc/{each}/task").glob("*/children"):
                 every += map(int, task.read_text().split())
             if b"_Actor" in Path(f"/proc/{each}/cmdline").read_bytes():
@@ -58,7 +58,7 @@ def rows_on_disk(out: Path) -> int:
 
 
 def watched(command: list[str], rows, count: int, cache: Path, core: int | None, kill: bool) -> tuple[float, list[int]]:
-    """Rows per second between an early and a late one, and the MiB of the largest actor as it goes."""
+    """Rows per second between an early and a late row, and the MiB of the largest actor during the job."""
 
     def alone() -> None:
         if core is not None:
@@ -83,7 +83,7 @@ def watched(command: list[str], rows, count: int, cache: Path, core: int | None,
         if kill and hands and done >= count / 2:
             os.kill(hands[0], 9)
             kill = False
-    # Of images that cannot be read the command says so with its exit code.
+    # The command exits with 1 if some images cannot be read.
     assert process.returncode in (0, 1), process.stderr and process.stderr.read()
     assert not kill, "all was done before an actor could be killed"
     within = [(at, done) for at, done in seen if EARLY * count <= done <= LATE * count]
@@ -92,7 +92,7 @@ def watched(command: list[str], rows, count: int, cache: Path, core: int | None,
 
 
 def answers(rows: list[dict[str, str]]) -> dict[str, tuple[str, float] | None]:
-    """By path the label and its probability, None for what cannot be decoded."""
+    """Label and probability by path; None for an image that cannot be decoded."""
     found = {row["path"]: None if row["error"] else (row["label"], round(float(row["probability"]), 4)) for row in rows}
     assert len(found) == len(rows), "an image has more than one row"
     return found

@@ -2,8 +2,9 @@
 
     python benchmarks/cut_cost.py DATA [--images N] [--epochs N] [--network NAME …] [--cuts CUT …] [--json]
 
-At every cut, the same crowns of MobileNetV2 and ResNet-50 are trained on the same images in three ways that take turns
-of an epoch each: graft's, and the usual loop in float32 and in bfloat16. README.md beside this file describes them.
+At every cut, the same crowns of MobileNetV2 and ResNet-50 are trained on the same images by three contestants, which
+alternate after every epoch: graft's loop, and the usual loop in float32 and in bfloat16. README.md beside this file
+describes them.
 """
 
 import argparse
@@ -67,7 +68,7 @@ class Bound:
     at_least: float
 
 
-# Half of the weight layers are frozen, and in both networks half of the stages that have any.
+# This level freezes half of the weight layers and, in both networks, half of the stages that have any.
 MIDDLE = "frozen:0.5"
 EVERY = "every cut"
 BOUNDS = (Bound("stages:1", 5.0), Bound(MIDDLE, 2.5), Bound(EVERY, 1.0))
@@ -75,10 +76,10 @@ BOUNDS = (Bound("stages:1", 5.0), Bound(MIDDLE, 2.5), Bound(EVERY, 1.0))
 
 @dataclass(frozen=True)
 class Row:
-    """A cut: the seconds of the timed epochs of every contestant, turn by turn, and of graft's preparation.
+    """A cut: the seconds of every contestant's timed epochs, turn by turn, and of graft's preparation.
 
-    `levels` are the levels that mean this cut; `share` is the crown's share of the multiply-adds; `precision` is that
-    of graft's crown; `preparing` is the seconds for decoding, running the trunk and caching the activations.
+    `levels` are the levels that mean this cut; `share` is the crown's share of the multiply-adds; `precision` is the
+    precision of graft's crown; `preparing` is the seconds for decoding, running the trunk and caching the activations.
     """
 
     network: str
@@ -106,7 +107,7 @@ class Row:
 
     @property
     def paid_after(self) -> int | None:
-        """The number of epochs after which preparing has paid off against the loop in float32; None for never."""
+        """Number of epochs after which preparing has paid off against the loop in float32; None for never."""
         saved = self.seconds[FLOAT32] - self.seconds[CACHED]
         return max(1, math.ceil(self.preparing / saved)) if saved > 0 else None
 
@@ -184,10 +185,10 @@ def kept_inputs(trunk: Section, images: Images, preprocessing: Preprocessing) ->
 
 @contextmanager
 def usual_process(data: Path, name: str, cut: str, images: Images) -> Iterator[dict[str, Callable[[], float]]]:
-    """The usual loops by name; each runs an epoch, in a process of their own, and returns its seconds.
+    """The usual loops by name, in a process of their own; each runs one epoch and returns its seconds.
 
-    The command `graft` has the C library keep freed memory in its process, as this script does for graft's own loop.
-    The usual loops run without that setting.
+    The command `graft` tells the C library to keep freed memory in the process, and so does this script for graft's
+    loop. The usual loops run without that setting.
     """
     kinds = (FLOAT32, BFLOAT16) if processor_has_bfloat16() else (FLOAT32,)
     context = multiprocessing.get_context("spawn")
@@ -211,7 +212,7 @@ def usual_process(data: Path, name: str, cut: str, images: Images) -> Iterator[d
 
 
 def serve_usual(pipe: Connection, data: Path, name: str, cut: str, named: list[tuple[str, int]]) -> None:
-    """Run an epoch of every loop named in a request, and answer with its seconds, until the request is None."""
+    """Run an epoch of each loop that is requested by name and answer with its seconds, until the request is None."""
     base = untrained_base(name)
     base.network.new_head(1 + max(label for _, label in named))
     loader = usual_loader(data, named, base.preprocessing)
@@ -238,7 +239,7 @@ def usual_loader(data: Path, named: list[tuple[str, int]], preprocessing: Prepro
 
 
 def usual_epoch(network: Network, cut: str, loader: DataLoader, bfloat16: bool) -> Callable[[], None]:
-    """An epoch of the usual loop, in which every image is decoded and runs through the frozen trunk every time."""
+    """Return an epoch of the usual loop, which decodes every image and runs it through the frozen trunk every time."""
     trunk, crown = copy.deepcopy(network).split(cut)
     trunk.requires_grad_(False)
     trunk.eval()
@@ -280,7 +281,7 @@ def take_turns(
 
 
 def judged(rows: list[Row]) -> Iterator[dict[str, Any]]:
-    """Every bound on every network that was timed at its cut, with the smallest ratio."""
+    """Every bound for every network that was timed at its cut, with the smallest ratio."""
     for network in dict.fromkeys(row.network for row in rows):
         for bound in BOUNDS:
             there = [row for row in rows if row.network == network and bound.level in (EVERY, *row.levels)]

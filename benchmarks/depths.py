@@ -1,11 +1,11 @@
-"""What becomes of grey images deeper than 8 bits: one set of photographs in thirteen forms, and a head on each.
+"""Trains a head on grey images deeper than 8 bits: the same photographs in thirteen forms.
 
     python benchmarks/depths.py PHOTOS --base FILE [--classes 6] [--images 60]
 
-PHOTOS is a folder per class of photographs, FILE has the weights of a network. The photographs are made grey, 128 x 128
-px, of 8 bits, and written in every form; none of them has more to tell than the 8 bits, so that a head on each should
-know as much of the images held out. Prints a line for each: its accuracy, and what was taken for black and white.
-Exits with 1 where one is further than two points from the 8 bits.
+PHOTOS is a folder of photographs, one subfolder per class; FILE has the weights of a network. The photographs are made
+grey, 128 x 128 px, 8 bits deep, and written in every form. No form holds more information than the 8 bits, so a head on
+each should be as accurate on the held-out images. Prints a line for each form: its accuracy, and the values taken for
+black and white. Exits with 1 if a form is more than two points away from the 8 bits.
 """
 
 import argparse
@@ -20,7 +20,7 @@ import numpy as np
 from PIL import Image
 
 MOST_APART = 0.02
-# Of six in ten images is learned.
+# Share of the images that are trained on.
 TRAINED_ON = 0.6
 UNSIGNED, SIGNED, FLOAT = 1, 2, 3  # TIFF 6.0, section 19, SampleFormat
 Writer = Callable[[Path, np.ndarray], None]
@@ -31,7 +31,7 @@ def as_png(values: Callable[[np.ndarray], np.ndarray]) -> Writer:
 
 
 def as_tiff(kind: int, values: Callable[[np.ndarray], np.ndarray]) -> Writer:
-    """In one strip without compression, which Pillow writes for few kinds of samples."""
+    """Write one uncompressed strip by hand, as Pillow supports only a few sample types."""
 
     def write(path: Path, grey: np.ndarray) -> None:
         samples = np.ascontiguousarray(values(grey))
@@ -52,7 +52,7 @@ def as_tiff(kind: int, values: Callable[[np.ndarray], np.ndarray]) -> Writer:
 
 
 def as_dicom(path: Path, grey: np.ndarray) -> None:
-    """12 bits in 16, with the window that shows all of them."""
+    """Write 12 bits stored in 16, with a window that covers their whole range."""
     from pydicom.dataset import FileDataset, FileMetaDataset
     from pydicom.uid import ExplicitVRLittleEndian, SecondaryCaptureImageStorage, generate_uid
 

@@ -27,7 +27,7 @@ def labelled(*folders: Path) -> tuple[list[Path], list[str]]:
 
 
 def timed(work: Any) -> tuple[dict[str, float], Any]:
-    """What `work` takes, the processes that it starts included."""
+    """Time `work`, including the processes that it starts, and return its result too."""
     before, started = os.times(), time.perf_counter()
     found = work()
     spent = [after - earlier for after, earlier in zip(os.times()[:4], before[:4], strict=True)]

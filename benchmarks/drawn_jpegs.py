@@ -1,10 +1,10 @@
-"""Writes JPEGs of 500 px that take as long to decode as photographs, in a few classes that can be learnt.
+"""Writes 500 px JPEGs that take as long to decode as photographs, in a few classes that can be learnt.
 
     python benchmarks/drawn_jpegs.py FOLDER [--images 10000] [--classes 4] [--processes 16]
 
-FOLDER gets train/ and val/, a tenth of the images, each with a folder per class. Image and class have the same pixels
-every time. Noise of every size makes the grain of a photograph, of about 90 kB; a class is a hue and the direction of
-faint stripes, of which each image has some more and some less.
+FOLDER gets train/ and val/, with a tenth of the images in val/, each with a folder per class. An image's number and the
+number of classes determine its pixels. Noise at several scales imitates the grain of a photograph, for files of about
+90 kB. A class is a hue and a direction of faint stripes, whose strength varies from image to image.
 """
 
 import argparse
@@ -17,13 +17,13 @@ import numpy as np
 from PIL import Image
 
 WIDTH, HEIGHT = 500, 375
-# Cells along the width, and what each size of noise adds, in levels.
+# Each scale of noise: cells along the width, and its standard deviation in grey levels.
 NOISE = ((4, 40.0), (12, 25.0), (40, 15.0), (130, 10.0), (500, 5.0))
 VAL_EVERY = 10
 
 
 def pixels(number: int, classes: int) -> np.ndarray:
-    """uint8 (375, 500, 3)."""
+    """Draw image `number`, uint8 (375, 500, 3)."""
     random, label = np.random.default_rng(number), number % classes
     y, x = np.mgrid[:HEIGHT, :WIDTH].astype(np.float32)
     image = np.full((HEIGHT, WIDTH, 3), 128, np.float32)

@@ -51,7 +51,7 @@ def brighten(image: Image.Image) -> Image.Image:
     return ImageEnhance.Brightness(image).enhance(1.1)
 
 
-# Kinds of copies: the change to the pixels, and the JPEG quality of the file (None for PNG, which is lossless).
+# Kinds of copies: the change to the pixels, and the JPEG quality of the file (None: lossless PNG).
 KINDS: dict[str, tuple[Callable[[Image.Image], Image.Image], int | None]] = {
     "JPEG quality 60": (lambda image: image, 60),
     "half the size": (halve, 95),
@@ -158,7 +158,7 @@ def of(contents: list[bytes | np.ndarray]) -> Images:
 
 
 def recall(images: Images, looks: Looks, planted: Images, originals: list[int]) -> tuple[float, float]:
-    """The share of copies, appended to all other images, that look like their originals, and that are confirmed."""
+    """Shares of the planted copies that look like their originals, and that are confirmed as copies of them."""
     copies = look(planted)
     columns = {
         name: np.concatenate([values, vars(copies)[name]]) for name, values in vars(looks).items() if name != "reasons"
@@ -176,7 +176,7 @@ def recall(images: Images, looks: Looks, planted: Images, originals: list[int]) 
 
 
 def peers(images: Images, originals: dict[int, Image.Image]) -> list[dict[str, Any]]:
-    """imagehash, 64 bits: at distances 0, 4 and 8, and at the largest that gives at most 0.01 pairs per image."""
+    """imagehash with 64 bits, at distances 0, 4 and 8, and at the largest with at most 0.01 pairs per image."""
     import imagehash
 
     results = []

@@ -1,15 +1,15 @@
-"""Whether what is promised of figures holds, by simulation: python benchmarks/evidence.py
+"""Checks by simulation that graft's statistics keep their promises: python benchmarks/evidence.py
 
-Intervals that cover 95 %, a test that errs in 5 %, sets that hold the right class, budgets that are kept, slices that
-are flagged by chance, and a temperature on answers that are far too sure. Each line is a simulation whose truth is
-known. It needs no data and takes about three minutes on one core.
+Intervals cover 95 %, a test errs in 5 %, conformal sets hold the right class, error budgets are kept, few slices are
+flagged by chance, and a temperature corrects over-confident answers. Each line is a simulation whose truth is known. It
+needs no data and takes about three minutes on one core.
 
     python benchmarks/evidence.py temperature RUN...
 
-says what the temperature does to the calibration error of runs that were trained before: as they are, and each made
-over-confident by dividing the temperature of its logits by four. It is fitted on val and measured on test; without a
-test split, on one half of val and on the other, over 20 ways to halve it. Beside it stands the error that answers
-which mean what they say would have on so many images.
+reports what the temperature does to the calibration error of existing runs: as they are, and each made over-confident
+by dividing the temperature of its logits by four. The temperature is fitted on val and measured on test; without a test
+split, it is fitted on one half of val and measured on the other, over 20 random halvings. Beside it stands the error
+that perfectly calibrated answers would have on the same number of images.
 """
 
 import sys
@@ -29,7 +29,7 @@ from graft.evaluation.slices import compare_slices, ends_of, parts_by
 from graft.workflows.kept_answers import read_answers
 
 TIMES, SLICED = 2000, 300
-# Of the temperature: how much sharper answers are made, ways to halve val, and simulations of calibrated answers.
+# For `temperature`: how much sharper the answers are made, halvings of val, simulations of calibrated answers.
 SHARPENED, HALVINGS, DRAWN = 4, 20, 200
 
 
@@ -109,7 +109,7 @@ def budgets(random: np.random.Generator) -> None:
     }
     for name, risk in risks.items():
         for count, budget in ((250, 0.02), (250, 0.05), (1000, 0.02), (4000, 0.02), (4000, 0.01)):
-            # The risk above any threshold, from a sample so large that it has no error to speak of.
+            # The risk above any threshold, from a sample large enough to make its error negligible.
             reference = np.sort(random.beta(6, 0.6, 200_000))
             above = np.cumsum(risk(reference)[::-1])[::-1] / np.arange(len(reference), 0, -1)
             possible = (above <= budget).mean()
@@ -136,7 +136,7 @@ def slices(random: np.random.Generator) -> None:
         flagged = found = 0
         for _ in range(SLICED):
             labels = random.integers(0, 5, count)
-            # A class that is hard is dark as well.
+            # Hard classes are dark too.
             measures = [random.normal(size=count) - labels, random.normal(size=count), random.normal(size=count)]
             right = random.random(count) < np.array([0.98, 0.95, 0.9, 0.85, 0.6])[labels]
             parts = parts_by("folder", [str(row % 8) for row in range(count)])
@@ -151,7 +151,7 @@ def slices(random: np.random.Generator) -> None:
 
 
 def temperature_of(folder: Path, random: np.random.Generator) -> str:
-    """By the temperature of the run on test, where there is one; and made over-confident, by one fitted anew."""
+    """What the run's temperature does on test, if it has one, and what one fitted to over-confident logits does."""
     kept = read_answers(folder)
     if kept is None:
         return "no run of this version of graft"
@@ -174,7 +174,7 @@ def temperature_of(folder: Path, random: np.random.Generator) -> str:
 
 
 def _lowered(what: str, rows: list[tuple[np.ndarray, np.ndarray, float]], random: np.random.Generator) -> str:
-    """ECE of logits and labels without and with a temperature, and that of answers which mean what they say."""
+    """ECE of logits and labels without and with a temperature, and the ECE of perfectly calibrated answers."""
     before, after, floor = [], [], []
     for logits, labels, temperature in rows:
         stated = softmax(logits, temperature)
@@ -199,7 +199,7 @@ def _group_covered(random: np.random.Generator, groups: int, each: int) -> bool:
     return bool(low <= 0.8 <= high)
 
 
-# The chance of each answer by the class, and how common the classes are.
+# Probability of each answer given the class, and the share of each class.
 ANSWERS, SHARES = np.array([[0.9, 0.08, 0.02], [0.15, 0.8, 0.05], [0.1, 0.2, 0.7]]), np.array([0.6, 0.3, 0.1])
 
 

@@ -41,15 +41,15 @@ from graft.weights.creating import create
 from graft.weights.saved import SavedModel, load_model
 from graft.workflows.explain import answers_on
 
-# Small, yet so large that the last map has some positions.
+# Small input sides whose last map still has several positions.
 SIDES = {28: 28, 32: 32, 227: 163, 299: 171}
 TIMM = "timm:resnet10t"
 IMAGES = 50
-# RISE takes some 800 answers an image, tests included.
+# RISE takes some 800 forward passes an image, tests included.
 IMAGES_OF_RISE = 10
-# Of planted images, and of the square in them, px; the maximum may be off by half a position of the map.
+# Sides of the planted images and of their square, in px. The maximum may be off by half a position of the map.
 SIDE, SQUARE, COLOUR = 256, 48, (230, 0, 230)
-# How a level that trains stages learns the square: no augmentation hides it, and the start does not hold it back.
+# Lets a level that trains stages learn the square: no augmentation hides it, no share of the start holds it back.
 TUNED = graft.Recipe(epochs=6, augment="none", label_smoothing=0.0, start_share=0.0, learning_rate=1e-3)
 
 

@@ -3,13 +3,13 @@
     python benchmarks/export.py [--formats onnx,openvino,torch,timm] [--networks resnet18,vgg16]
     python benchmarks/export.py --resizing
 
-Networks have random weights, five classes and a small input; each graph answers eight images of other sizes than the
-one that it was recorded with, in the file's own runtime, and has to pass the gate that `graft export` has. Prints a
-line per network and format: labels that are equal, the largest difference of any probability, bytes, and seconds to
-write; then a line per format. Of timm it is that of any logit, and graft reads the folder back; a network that timm
-lacks is told and is no fault. Exits with 1 where the gate refuses a file. With `--resizing`, prints instead how the
-resizing in the graph compares with graft's own over 50 sizes from 1 x 1 to 6000 x 17 px, exiting with 1 where more than
-one pixel in a thousand differs by more than a level.
+Networks have random weights, five classes and a small input. Each graph answers eight images in the file's own runtime,
+none of the size that it was recorded with, and has to pass the gate of `graft export`. Prints a line per network and
+format: equal labels, the largest difference of any probability, bytes, and seconds to write; then a line per format.
+For timm it is the largest difference of any logit, and graft reads the folder back too; a network that timm lacks is
+reported but is no failure. Exits with 1 if the gate refuses a file. With `--resizing`, prints instead how the resizing
+in the graph compares with graft's own over 50 sizes from 1 x 1 to 6000 x 17 px, and exits with 1 if more than one pixel
+in a thousand differs by more than a level.
 """
 
 import argparse
@@ -58,20 +58,20 @@ def model_of(name: str) -> SavedModel:
     noise = torch.rand(IMAGES, channels, size, size) * 4 - 2
     with torch.no_grad():
         logits = network(noise)
-    # Random weights may make logits of thousands, or of next to nothing, in whose probabilities no difference shows.
+    # Logits of random weights may be huge or tiny; probabilities would then hide any difference.
     spread = float((logits - logits.mean(1, keepdim=True)).std().clamp(1e-30, 1e30))
     return SavedModel(network, preprocessing, tuple("abcde"), temperature=spread)
 
 
 def random_images() -> list[np.ndarray]:
-    """uint8 (H, W, 3), each of another size."""
+    """Draw images of different sizes, uint8 (H, W, 3)."""
     random = np.random.default_rng(0)
     sizes = random.integers(20, 300, (IMAGES, 2)).tolist()
     return [random.integers(0, 256, (height, width, 3)).astype(np.uint8) for height, width in sizes]
 
 
 def through(name: str, format: str, folder: Path) -> tuple[Agreement, int, float]:
-    """What the gate says of a file of the network `name`, its bytes, and the seconds to write it."""
+    """The gate's verdict on a file of the network `name`, its bytes, and the seconds to write it."""
     saved, images = model_of(name), random_images()
     classifier = Classifier(saved, choose("torch", "float32"))
     expected = np.concatenate([classifier.predict_proba([pixels]) for pixels in images])
@@ -87,7 +87,7 @@ def through(name: str, format: str, folder: Path) -> tuple[Agreement, int, float
 
 
 def through_timm(name: str, folder: Path) -> tuple[Agreement, int, float]:
-    """As `through`, of logits, in timm and read back."""
+    """Like `through`, for the logits in timm and in the folder read back by graft."""
     saved = replace(model_of(name), temperature=1.0)
     began = time.perf_counter()
     write_timm(folder, saved)
@@ -103,7 +103,7 @@ def through_timm(name: str, folder: Path) -> tuple[Agreement, int, float]:
 
 
 def compare_resizing() -> bool:
-    """Prints a line per way of resizing; whether all are as they should be."""
+    """Print a line per resize mode, and return whether all are within bounds."""
     random = np.random.default_rng(0)
     sizes = [(1, 1), (6000, 17), (17, 6000), (1, 600), (2, 3), *random.integers(1, 2000, (45, 2)).tolist()]
     right = True

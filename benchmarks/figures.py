@@ -1,4 +1,4 @@
-"""Figures of a benchmark of several parts, told and kept as they come."""
+"""The figures of a benchmark with several parts, printed and stored as they come."""
 
 import json
 import time
@@ -10,7 +10,7 @@ from typing import Any
 
 @dataclass
 class Record:
-    """The figures so far, printed and kept as they come; after `deadline` nothing else is begun."""
+    """The figures so far, printed and stored as they come; no part starts after `deadline`."""
 
     out: Path | None
     deadline: float
@@ -25,7 +25,7 @@ class Record:
             self.out.write_text(json.dumps({**self.facts, "figures": self.figures}, indent=2) + "\n")
 
     def part(self, title: str, work: Callable[[], None]) -> None:
-        """Do a part that may fail: why is kept as a sentence, and the others go on."""
+        """Run a part that may fail: the reason is recorded as a sentence, and the other parts go on."""
         print(f"\n{title}", flush=True)
         try:
             if time.perf_counter() > self.deadline:
@@ -38,4 +38,4 @@ class Record:
 
 
 class Left(Exception):
-    """Why a part is left out."""
+    """The reason why a part is left out."""

@@ -1,12 +1,12 @@
-"""What graft does on a GPU, in one call: trunk, training and whole processes, each beside what one would write instead.
+"""Measures graft on a GPU, in one call: trunk, training and whole processes, each beside the usual alternative.
 
     python benchmarks/gpu.py [--device cuda] [--network resnet50] [--images 10000] [--pixels 224] [--out FILE.json]
     python benchmarks/gpu.py --device cpu --quick
 
-Draws its own JPEGs and weights into a temporary folder and fetches nothing. Every figure is printed as it is found, and
-kept in FILE at once, so that a call that is cut short loses only the rest. What is compared takes turns: figures are
-medians over the rounds, ratios medians of those within a round. A part that cannot run says why and is left out.
-README.md beside this file says what each part is.
+Draws its own JPEGs and weights into a temporary folder and fetches nothing. Every figure is printed and stored in FILE
+as soon as it is known, so a call that is cut short loses only the rest. Contestants take turns: figures are medians
+over the rounds, and ratios are medians of the ratios within a round. A part that cannot run is left out and says why.
+README.md beside this file describes each part.
 """
 
 import argparse
@@ -30,7 +30,7 @@ from figures import Left, Record
 
 BENCHMARKS = Path(__file__).resolve().parent
 SOURCE = BENCHMARKS.parent / "src"
-# What graft cannot do without, by the name of its package; OpenVINO is not among it.
+# The packages that graft requires, import name to distribution name; OpenVINO is not one of them.
 NEEDED = {
     **{name: name for name in ("torch", "torchvision", "numpy", "scipy", "xxhash", "threadpoolctl", "simplejpeg")},
     **{name: name for name in ("safetensors", "filelock", "fsspec", "typer", "rich", "matplotlib", "pyarrow")},
@@ -39,7 +39,7 @@ NEEDED = {
     "huggingface_hub": "huggingface-hub",
 }
 NETWORKS = ("resnet18", "resnet34", "resnet50", "resnet101", "resnet152")
-# `graft train`, which tells of memory at its end what it cannot know before, and finds no OpenVINO.
+# `graft train` without OpenVINO; it reports its peak memory at exit.
 GRAFT = """
 import json, os, sys
 sys.modules["openvino"] = None
@@ -124,7 +124,7 @@ def facts_of(given: argparse.Namespace) -> dict[str, Any]:
 
 
 def write_base(place: Path, network: str, pixels: int) -> None:
-    """Random weights as safetensors, with statistics of batch norm that keep what they make finite."""
+    """Write random weights as safetensors, with batch norm statistics that keep activations finite."""
     import torch
     from safetensors.torch import save_file
 
@@ -143,7 +143,7 @@ def write_base(place: Path, network: str, pixels: int) -> None:
 
 @dataclass(frozen=True)
 class Ended:
-    """A process that has ended: its seconds, what it printed, and seconds for each of its epochs."""
+    """A process that has ended: its seconds, what it printed, the seconds of each epoch, and its peak memory."""
 
     seconds: float
     printed: dict[str, Any]
@@ -183,13 +183,13 @@ def run(record: Record, command: list[str], folder: Path) -> Ended:
 
 
 def tell_process(record: Record, name: str, ended: Ended, images: int, bound: str = "") -> float | None:
-    """Its figures; images a second of the epochs after the first, if it had any."""
+    """Record the figures of a process; return the images a second of its epochs after the first, if any."""
     record.tell(f"{name}, whole process", ended.seconds, "s", bound=bound)
     parts = ended.printed.get("seconds", {})
     for part in ("features", "training"):
         if part in parts:
             record.tell(f"  of which {part}", parts[part], "s")
-    # What a loader leaves out of an epoch does not count.
+    # Images that a loader drops from an epoch do not count.
     rate = ended.printed.get("images_an_epoch", images) / median(ended.epochs[1:]) if len(ended.epochs) > 1 else None
     if rate is not None:
         record.tell("  an epoch after the first, with its validation", rate, "images/s")
@@ -202,7 +202,7 @@ def tell_process(record: Record, name: str, ended: Ended, images: int, bound: st
 
 
 def time_processes(given: argparse.Namespace, record: Record, data: Path, base_file: Path, folder: Path) -> None:
-    """Whole processes from JPEGs to a classifier."""
+    """Time whole processes from JPEGs to a classifier."""
     inputs = [str(data), "--base", str(base_file)]
     train = ["-c", GRAFT, "train", *inputs, "--json", "--quiet", "--engine", "torch"]
     train += ["--image-size", str(given.pixels)]
@@ -218,7 +218,7 @@ def time_processes(given: argparse.Namespace, record: Record, data: Path, base_f
         record.part(f"graft train --level {name}", partial(head, name))
     loop = [str(BENCHMARKS / "peers" / "loop.py"), *inputs, *steps, "--size", str(given.pixels)]
     loop += ["--workers", str(cores())]
-    # Seconds of graft's process, and its images a second.
+    # By level: seconds of graft's process, and its images a second.
     ours: dict[str, tuple[float, float | None]] = {}
 
     def stages(level: str) -> None:
@@ -248,7 +248,7 @@ def main() -> None:
     given = read_arguments()
     check_packages()
     if given.device == "cpu":
-        # For this process and those that it starts, before torch looks.
+        # Applies to this process and its children; set before torch looks for devices.
         os.environ["CUDA_VISIBLE_DEVICES"] = ""
     sys.path[:0] = [str(SOURCE)]
     import torch
@@ -277,7 +277,7 @@ def main() -> None:
         if given.device == "cuda":
             record.tell("most memory of the device so far", torch.cuda.max_memory_allocated() / 2**30, "GiB")
             torch.cuda.empty_cache()
-        # In a cache of their own.
+        # Whole processes have a cache of their own.
         os.environ["GRAFT_CACHE"] = str(folder / "cache of processes")
         time_processes(given, record, data, base_file, folder)
         record.tell("all of it", time.perf_counter() - began, "s")

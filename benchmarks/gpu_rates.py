@@ -1,4 +1,4 @@
-"""What a GPU does in one process: the trunk, and training steps, as images a second. A part of gpu.py."""
+"""Images a second of the trunk and of training steps in one process; part of gpu.py."""
 
 import argparse
 import copy
@@ -26,7 +26,7 @@ from graft.weights.base import load_base
 
 
 def images_per_second(count: int, work: Callable[[], object]) -> float:
-    """How many of `count` images a second `work` takes in, the device at rest before and after."""
+    """Images a second of `work`, which takes `count` images; the device is idle before and after."""
     rest()
     began = time.perf_counter()
     work()
@@ -40,7 +40,7 @@ def rest() -> None:
 
 
 def in_turn(rounds: int, contestants: dict[str, Callable[[], float]]) -> dict[str, list[float]]:
-    """What each comes to in every round, after one that warms up."""
+    """The rate of every contestant in every round, after one warm-up round."""
     found: dict[str, list[float]] = {name: [] for name in contestants}
     for number in range(rounds + 1):
         for name, run in contestants.items():
@@ -59,7 +59,7 @@ def tell_rates(record: Record, found: dict[str, list[float]], over: str, bounds:
 
 
 def time_trunk(given: argparse.Namespace, record: Record, data: Path, base_file: Path) -> None:
-    """Trunk images a second: bare on the device, from memory, from disk, and decoding alone."""
+    """Time the trunk in images a second: bare on the device, from memory, from disk, and decoding alone."""
     base, choice = load_base(str(base_file)), choose("torch")
     record.tell("graft's choice", None, "", note=str(choice))
     trunk, images = base.network.split(base.network.cuts[-2])[0].eval(), open_dataset(data).splits[TRAIN]
@@ -105,7 +105,7 @@ def time_trunk(given: argparse.Namespace, record: Record, data: Path, base_file:
     )
     bounds = dict.fromkeys(("graft's engine, pixels in memory", "graft, JPEGs on disk"), ">= 0.8")
     tell_rates(record, found, large, bounds)
-    # With the cache that whole processes have, which keeps activations.
+    # Through the cache, as in whole processes.
     for what in ("graft, activations into the cache", "graft, activations from the cache"):
         record.tell(
             what,
@@ -115,7 +115,7 @@ def time_trunk(given: argparse.Namespace, record: Record, data: Path, base_file:
 
 
 def time_steps(given: argparse.Namespace, record: Record, base_file: Path) -> None:
-    """Training steps from pixels in memory through graft's loop, and bare ones on a batch that is on the device."""
+    """Time training steps: graft's loop on pixels in memory, and bare steps on a batch that is on the device."""
     choice, size, steps = choose("torch"), given.batch_size, 4 if given.quick else 60
     base, other = load_base(str(base_file)), load_base(str(base_file))
     pixels = torch.randint(0, 256, (size * min(steps, 20), 3, given.pixels, given.pixels), dtype=torch.uint8)
@@ -156,7 +156,7 @@ def time_steps(given: argparse.Namespace, record: Record, base_file: Path) -> No
 
 
 def tell_waits(record: Record, work: Callable[[], None], steps: int) -> None:
-    """Where the loop waits for the device: once or twice in a fit is nothing, once in a step is what to look at."""
+    """Record where the loop waits for the device: a wait or two per fit is harmless, one per step is worth a look."""
     torch.cuda.set_sync_debug_mode("warn")
     try:
         with warnings.catch_warnings(record=True) as heard:

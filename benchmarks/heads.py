@@ -1,10 +1,10 @@
-"""Seconds to choose the penalty of a head and to solve it, by graft's descent and by SciPy's L-BFGS-B in its place.
+"""Seconds to choose a head's penalty and to solve the head, by graft's descent and by SciPy's L-BFGS-B in its place.
 
     python benchmarks/heads.py [--repeats 3]
 
-Features are drawn: classes are overlapping clouds, cut off at zero as after a ReLU. Both solve the same problems in
-turn on one thread, to the same slope; the objective that each ends with is compared, since the optimum is one. Then the
-passes over features that do not fit in memory, which are computed with in single precision.
+Features are drawn at random: classes are overlapping clouds, cut off at zero as after a ReLU. Both solvers take turns
+on the same problems, on one thread and to the same slope. As the optimum is unique, their final objectives are
+compared. Then come the passes over features that do not fit in memory, which are computed in single precision.
 """
 
 import argparse
@@ -23,7 +23,7 @@ from graft.transfer.head import HeadFit, centred, fit_head, log_softmax
 # Images, features, classes: two classes of photographs, ten of small ones, and many.
 PROBLEMS = ((245, 1280, 2), (400, 256, 10), (430, 1280, 43), (1010, 256, 101), (1010, 1280, 101))
 STREAMED = ((20_000, 128, 10), (30_000, 256, 40), (8_000, 64, 3))
-# Features at a time, as from a file.
+# Rows per block, as read from a file.
 BLOCK = 4096
 
 
@@ -38,7 +38,7 @@ def by_scipy(
 
 
 def drawn(count: int, width: int, classes: int) -> tuple[np.ndarray, np.ndarray]:
-    """Features (count, width) and labels (count,)."""
+    """Draw features (count, width) and labels (count,)."""
     random = np.random.default_rng(0)
     labels = np.sort(np.arange(count) % classes)
     centres = random.normal(0, 1.6 / width**0.5, (classes, width))
@@ -46,7 +46,7 @@ def drawn(count: int, width: int, classes: int) -> tuple[np.ndarray, np.ndarray]
 
 
 def objective(found: HeadFit, features: np.ndarray, labels: np.ndarray) -> float:
-    """What a head of this penalty is to make least, per image."""
+    """The objective that a head with this penalty minimises, per image."""
     _, _, scale = centred(features)
     losses = -log_softmax(features @ found.weight.T.astype(float) + found.bias)[np.arange(len(labels)), labels]
     weights = np.square(found.weight.astype(float) * scale).sum()
@@ -54,7 +54,7 @@ def objective(found: HeadFit, features: np.ndarray, labels: np.ndarray) -> float
 
 
 class Rows(np.ndarray):
-    """Features in memory that come in blocks, as those on disk do."""
+    """Features in memory that come in blocks, like features on disk."""
 
     def blocks(self) -> Iterator[tuple[slice, np.ndarray]]:
         for start in range(0, len(self), BLOCK):

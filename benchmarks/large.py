@@ -26,7 +26,7 @@ PARTS = ("split", "copies", "head")
 
 
 class Peak:
-    """The most memory that this process has held, in bytes: of its own, and of files that are mapped."""
+    """Peak memory of this process in bytes: its own, and the pages of mapped files."""
 
     def __init__(self) -> None:
         self.own, self.mapped, self.done = 0, 0, threading.Event()
@@ -45,7 +45,7 @@ class Peak:
 
 
 class Rows:
-    """So many images that are never read."""
+    """A source of `count` images that are never read."""
 
     def __init__(self, count: int) -> None:
         self.count = count
@@ -84,7 +84,7 @@ def copies(count: int, classes: int, folder: Path) -> dict[str, Any]:
         number = min(10_000, count - start)
         noise = smooth @ random.normal(size=(number, THUMBNAIL, THUMBNAIL)) @ smooth.T
         values = (128 + 40 * noise).clip(0, 255)
-        # Of every fifty, one is its neighbour made brighter.
+        # One in every fifty is a brighter copy of its neighbour.
         values[1::50] = (values[0::50][: len(values[1::50])] * 1.05).clip(0, 255)
         table["thumbnail"][start : start + number] = values.astype(np.uint8)
     table["digest"][:, 0] = np.arange(count) + 1
@@ -133,7 +133,7 @@ _PEAK: list[Peak] = []
 
 
 def measure_from_here() -> None:
-    """The data are there: what follows is measured."""
+    """Start measuring, once the data are ready."""
     _PEAK.append(Peak())
     _BEGAN.append(time.perf_counter())
 

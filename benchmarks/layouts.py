@@ -1,11 +1,11 @@
-"""Times `graft audit` of the same images as a folder per class and in the layouts that are hardest to understand.
+"""Times `graft audit` on the same images in one folder per class and in the layouts that are hardest to understand.
 
     python benchmarks/layouts.py PHOTOS [--rounds N] [--json]
 
-PHOTOS is a folder per class of JPEGs, of which IMAGES are laid out. All is read in one process, each time with an empty
-cache and without a network, which would cost the same for all and hide what reading costs. The processor time of a
-layout is divided by that of the folders, audited just before or after, and the median over the rounds is bounded.
-Unpacking from archives may cost what it costs, and is told apart.
+PHOTOS is a folder of JPEGs, one subfolder per class, of which IMAGES are laid out. All layouts are read in one process,
+each time with an empty cache and without a network, which would cost the same for all and hide the cost of reading. The
+processor time of a layout is divided by that of the folders, audited just before or after, and the median over the
+rounds is bounded. Unpacking from archives is reported apart and has no bound.
 """
 
 import argparse
@@ -33,7 +33,7 @@ Photos = list[tuple[Path, str]]
 
 @dataclass(frozen=True)
 class Layout:
-    """What is written below a folder from the photographs, and what of it is to be opened."""
+    """A layout: `write` puts the photographs below a folder and returns the options that open them."""
 
     name: str
     write: Callable[[Path, Photos], DataOptions]
@@ -41,7 +41,7 @@ class Layout:
 
 
 def place(photo: Path, target: Path) -> Path:
-    """The same photograph at another path, without a copy of its bytes where the disk can do that."""
+    """Put the photograph at another path as a hard link, or as a copy where the disk has no links."""
     target.parent.mkdir(parents=True, exist_ok=True)
     try:
         os.link(photo, target)
@@ -51,7 +51,7 @@ def place(photo: Path, target: Path) -> Path:
 
 
 def in_folders(root: Path, photos: Photos, path: Callable[[int, str], str] = "{1}".format) -> DataOptions:
-    """A photograph with number n and label l in the folder `path(n, l)`."""
+    """Put the photograph with number n and label l into the folder `path(n, l)`."""
     for number, (photo, label) in enumerate(photos):
         place(photo, root / path(number, label) / photo.name)
     return DataOptions(root)
@@ -70,7 +70,7 @@ def flat(root: Path, photos: Photos, folder: str = "images") -> DataOptions:
 
 
 def with_table(root: Path, photos: Photos) -> DataOptions:
-    """Names without folder and ending, and columns with names of their own."""
+    """Write a table of file stems, under unusual column names."""
     flat(root, photos)
     rows = "".join(f"{photo.stem},{label}\n" for photo, label in photos)
     (root / "train.csv").write_text(f"image_id,species\n{rows}")
@@ -85,7 +85,7 @@ def with_foreign_paths(root: Path, photos: Photos) -> DataOptions:
 
 
 def with_lists(root: Path, photos: Photos) -> DataOptions:
-    """As CUB-200: joined by number."""
+    """Write lists joined by number, as in CUB-200."""
     flat(root, photos)
     classes = sorted({label for _, label in photos})
     columns = {
@@ -99,7 +99,7 @@ def with_lists(root: Path, photos: Photos) -> DataOptions:
 
 
 def with_divisions(root: Path, photos: Photos) -> DataOptions:
-    """As Food-101: folders of classes that lists divide."""
+    """Write class folders that lists divide into splits, as in Food-101."""
     in_folders(root, photos, lambda n, label: f"images/{label}")
     (root / "meta").mkdir()
     for name, own in (("train", photos[1::5] + photos[2::5]), ("test", photos[::5] + photos[3::5] + photos[4::5])):
@@ -172,7 +172,7 @@ def _split(number: int) -> str:
 
 @dataclass(frozen=True)
 class Measured:
-    """Seconds of processor time: of the whole audit and of opening alone, and the images that were looked at."""
+    """Processor seconds of the whole audit and of opening alone, and the number of audited images."""
 
     whole: float
     opening: float
@@ -180,7 +180,7 @@ class Measured:
 
 
 def measure(options: DataOptions, cache: Path) -> Measured:
-    """Audit data once more, with an empty cache."""
+    """Open the data, then audit them, each with an empty cache."""
     shutil.rmtree(cache, ignore_errors=True)
     start = time.process_time()
     open_images(options)
@@ -192,7 +192,7 @@ def measure(options: DataOptions, cache: Path) -> Measured:
 
 
 def photographs(folder: Path) -> Photos:
-    """As many of each class."""
+    """IMAGES photographs in all, the same number of each class."""
     by_class = [sorted(each.iterdir()) for each in sorted(folder.iterdir()) if each.is_dir()]
     share = IMAGES // len(by_class)
     return [(photo, photo.parent.name) for photos in by_class for photo in photos[:share]]
@@ -215,7 +215,7 @@ def main() -> None:
         for number in range(given.rounds):
             say(f"round {number + 1} of {given.rounds}")
             for layout in LAYOUTS:
-                # In turn first, as what comes second may find the processor warm.
+                # They alternate in coming first: the second may find warm processor caches.
                 order = (options[layout], plain)[:: (-1) ** number]
                 both = [measure(each, cache) for each in order][:: (-1) ** number]
                 rounds[layout.name].append((both[0], both[1]))

@@ -21,7 +21,7 @@ import numpy as np
 from PIL import Image
 
 SIDE, TILES = 32, 4
-# How scikit-learn's folds score the inverse penalties, and which: as fine and as far as graft's, and its own ten.
+# How scikit-learn's folds score, and the inverse penalties: a grid like graft's, and scikit-learn's default ten.
 PEERS = {
     "neg_log_loss": [10.0**power for power in np.arange(-5.0, 2.1, 0.5)],
     "average_precision": [10.0**power for power in np.linspace(-4, 4, 10)],
@@ -29,7 +29,7 @@ PEERS = {
 
 
 def mosaics(parquet: Path, count: int, seed: int, start: int = 0) -> tuple[list[np.ndarray], list[list[str]]]:
-    """`count` mosaics uint8 (64, 64, 3) of the images of a Parquet file from row `start` on, and their labels."""
+    """Draw `count` mosaics, uint8 (64, 64, 3), from the images of a Parquet file from row `start` on, with labels."""
     import pyarrow.parquet
 
     table = pyarrow.parquet.read_table(parquet).slice(start, count * TILES)
@@ -45,7 +45,7 @@ def mosaics(parquet: Path, count: int, seed: int, start: int = 0) -> tuple[list[
 
 
 def write_mosaics(shared: Path, folder: Path, train: int, test: int, seed: int = 0) -> Path:
-    """Mosaics as PNG files in `folder`, and the table of them: path, labels with bars between, split."""
+    """Write mosaics as PNG files to `folder`, and their table: path, labels separated by bars, split."""
     rows = []
     for split, count in (("train", train), ("test", test)):
         images, labels = mosaics(shared / "datasets" / "cifar10" / f"{split}.parquet", count, seed)
@@ -60,7 +60,7 @@ def write_mosaics(shared: Path, folder: Path, train: int, test: int, seed: int =
 
 
 def features_of(table: Path, base: str, image_size: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Features of the frozen base, float32 (n, D), and labels (n, C) of 0 and 1: of train and val, and of test."""
+    """Features of the frozen base, float32 (n, D), and 0/1 labels (n, C): first of train and val, then of test."""
     import graft
     from graft.data.dataset import TEST, TRAIN
     from graft.features.engine import choose
@@ -80,7 +80,7 @@ def features_of(table: Path, base: str, image_size: int) -> tuple[np.ndarray, np
 def one_vs_rest(
     train: np.ndarray, labels: np.ndarray, test: np.ndarray, of_test: np.ndarray, scoring: str, penalties: list[float]
 ) -> float:
-    """Mean average precision of scikit-learn's logistic regression for each label, whose penalty is that which its own
+    """Mean average precision of scikit-learn's logistic regressions, one per label, each with the penalty that its own
     five folds score best."""
     from sklearn.linear_model import LogisticRegressionCV
     from sklearn.metrics import average_precision_score

@@ -43,7 +43,7 @@ def batch(name: str, count: int, device: str) -> tuple[torch.Tensor, torch.Tenso
 
 
 def check(name: str, count: int, device: str) -> dict[str, object]:
-    """Whether a forward pass and a training step of `name` give finite numbers."""
+    """Check that a forward pass and a training step of `name` give finite numbers."""
     torch.manual_seed(0)
     network = build(default_config(name)).to(device, memory_format=torch.channels_last)
     x, y = batch(name, count, device)

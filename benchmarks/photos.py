@@ -1,4 +1,4 @@
-"""Times whole processes from a folder of photographs to a classifier: graft beside what one would write instead.
+"""Times whole processes from a folder of photographs to a classifier: graft beside the usual alternatives.
 
     python benchmarks/photos.py DATA --base FILE [--repeats 3] [--skip-tutorial] [--json]
 
@@ -29,10 +29,10 @@ TUTORIAL_EPOCHS = 25
 
 COLD, WARM, EXPERT, TUTORIAL = "graft cold", "graft warm", "expert", "tutorial"
 
-# If more processes than this are runnable before the start, averaged over a minute, the machine is not idle.
+# The machine is not idle if the load average over the last minute exceeds this.
 BUSY_LOAD = 0.5
 
-# What the contestants would otherwise read from a cold disk, or compile, in the first timed run.
+# Otherwise the first timed run would read these from a cold disk, or compile them.
 GRAFT_IMPORTS = """
 import importlib, pkgutil, graft
 import matplotlib.figure, numpy, PIL.Image, pyarrow, rich.progress, safetensors.torch, scipy.optimize, simplejpeg
@@ -58,7 +58,7 @@ PIL.Image.init()
 
 @dataclass(frozen=True)
 class Bound:
-    """`run` takes at most `at_most` of the time of `peer`: a requirement of the project, or only an aim."""
+    """`run` takes at most `at_most` times as long as `peer`: a requirement of the project, or only an aim."""
 
     run: str
     peer: str
@@ -193,7 +193,7 @@ def ratio(rounds: list[Round], run: str, peer: str) -> float:
 
 
 def report(given: argparse.Namespace, rounds: list[Round], load: float) -> dict[str, Any]:
-    """All figures, ready for JSON."""
+    """Collect all figures, ready for JSON."""
     contestants = {}
     for number, first in enumerate(rounds[0].outcomes):
         each = [one.outcomes[number] for one in rounds]
@@ -224,7 +224,7 @@ def report(given: argparse.Namespace, rounds: list[Round], load: float) -> dict[
 
 
 def machine(load: float) -> dict[str, Any]:
-    """The machine that gave the figures; `load` is the mean number of runnable processes in the minute before."""
+    """The machine that was measured; `load` is its load average over the minute before."""
     return {
         "system": platform.platform(),
         "processor": processor(),

@@ -1,11 +1,11 @@
-"""What `graft predict` takes: seconds and memory to the first answer, and memory over 100,000 small images.
+"""Measures `graft predict`: seconds and memory to the first answer, and memory over 100,000 small images.
 
     python benchmarks/predicting.py RUN IMAGE [--images 100000] [--kills 5] [--rounds 5]
 
-Starts `graft predict RUN IMAGE` in a process of its own: once with an empty cache, then as often as `--rounds` says,
-and tells the least of wall-clock seconds, of processor seconds, and of memory at the peak. Then draws `--images` images
-of 32 px, classifies them in a process whose memory is read as it goes, and once more in one that is killed `--kills`
-times and gone on with by `--resume`: whether both files are the same, row by row. Linux only.
+Starts `graft predict RUN IMAGE` in a process of its own, once with an empty cache and then `--rounds` times, and prints
+the lowest wall-clock seconds, processor seconds and peak memory. Then draws `--images` images of 32 px and classifies
+them in a process whose memory is read as it runs, and once more in a process that is killed `--kills` times and
+continued with `--resume`. Compares the two files row by row. Linux only.
 """
 
 import argparse
@@ -32,7 +32,7 @@ def predict(run: str, *arguments: object, cache: Path) -> "subprocess.Popen[byte
 
 
 def first_answer(run: str, image: str, cache: Path) -> tuple[float, float, float]:
-    """Seconds, processor seconds, MiB at the peak."""
+    """Seconds, processor seconds and peak memory in MiB of one prediction."""
     began = time.perf_counter()
     process = predict(run, image, cache=cache)
     _, status, used = os.wait4(process.pid, 0)
@@ -49,13 +49,13 @@ def memory(process: int) -> float:
 
 
 def rows_of(place: Path) -> int:
-    """Rows of a job that are kept by now."""
+    """Number of rows that a job has stored so far."""
     kept = place.with_name(place.name + ".unfinished")
     return max(0, kept.read_bytes().count(b"\n") - 1) if kept.exists() else 0
 
 
 def watched(run: str, images: Path, count: int, out: Path, cache: Path) -> float:
-    """Seconds that the whole job takes."""
+    """Run the whole job, print its memory as it goes, and return its seconds."""
     began, process, told = time.perf_counter(), predict(run, images, "--out", out, cache=cache), 0
     while process.poll() is None:
         time.sleep(0.5)
@@ -68,7 +68,7 @@ def watched(run: str, images: Path, count: int, out: Path, cache: Path) -> float
 
 
 def killed(run: str, images: Path, seconds: float, kills: int, out: Path, cache: Path) -> None:
-    """A job of so many seconds, killed at random times, and gone on with."""
+    """Kill a job that takes `seconds` at random times, and resume it each time until it is done."""
     for _ in range(kills):
         process = predict(run, images, "--out", out, "--resume", cache=cache)
         time.sleep(random.uniform(0, 1.5 * seconds / kills))

@@ -50,17 +50,17 @@ from graft.training.recipe import Recipe
 
 CLASSES, EPOCHS, BATCH = 6, 8, 16
 TURNS = 3
-# What the bits are compared on: images of so many pixels, three epochs of three steps, the last of which is not full.
+# What `bits` trains on: side in px, images (three steps an epoch, the last batch not full), and networks.
 PIXELS, IMAGES, NETWORKS = 64, 40, ("efficientnet_lite0", "mobilenet_v2")
-# Seconds after each step, so that there are moments to be killed at, and the longest from the first step to a kill.
+# Pause after each step, to leave time for a kill, and the longest time from the first step to a kill, in seconds.
 PAUSE, MOMENT = 0.15, 1.0
-# One process whose batches are cut into pieces, as torchrun starts it.
+# One process that cuts its batches into pieces, as under torchrun.
 ONE = Processes(job="benchmark")
 
 
 @dataclass(frozen=True)
 class Ledgered:
-    """Inputs that note the images of every batch that is taken from them."""
+    """Inputs that record the images of every batch taken from them."""
 
     inputs: PixelInputs
     taken: list[int]
@@ -82,7 +82,7 @@ class Ledgered:
 
 
 def letters(size: int, per_letter: int) -> tuple[PixelInputs, PixelInputs]:
-    """Letters in an augmented view for every epoch, and others to judge by."""
+    """Letters in one augmented view per epoch, and other letters to validate on."""
     preprocessing = Preprocessing(size=size, mean=(0.5,), std=(0.5,), crop_fraction=1.0)
     splits = []
     for seed, count, views in ((0, per_letter, EPOCHS), (1, 10, 1)):
@@ -101,7 +101,7 @@ def letters(size: int, per_letter: int) -> tuple[PixelInputs, PixelInputs]:
 
 
 def fit(processes: Processes, inputs: tuple[PixelInputs, PixelInputs], folder: Path, pause: float) -> None:
-    """Train with the others; the ledger is written step by step, and the outcome at the end."""
+    """Train together with the other processes; write the ledger step by step, and the outcome at the end."""
     taken: list[int] = []
     torch.manual_seed(0)
     crown = build(Config("lenet5", classes=CLASSES, channels=1)).split("input")[1]
@@ -135,7 +135,7 @@ def member(rank: int, count: int, folder: Path, work: Callable[[Processes], None
     try:
         work(Processes(rank, count, ONE.job, store))
     except GraftError:
-        # Another was killed.
+        # Another process was killed.
         os._exit(1)
     os._exit(0)
 
@@ -150,7 +150,7 @@ def started(count: int, folder: Path, work: Callable[[Processes], None]) -> list
 
 
 def ledger_of(folder: Path) -> dict[int, list[int]]:
-    """Images by step; the last line of a process may be cut short."""
+    """The images of every step; the last line of a process is skipped if it was cut short."""
     done: dict[int, list[int]] = {}
     for path in folder.glob("ledger-*"):
         for line in path.read_text().splitlines(keepends=True):
@@ -161,7 +161,7 @@ def ledger_of(folder: Path) -> dict[int, list[int]]:
 
 
 def killed_at_random(kills: int, seed: int) -> dict[str, Any]:
-    """What a training that is killed again and again comes to, beside one that is not."""
+    """Compare a run that is killed again and again with one that is left alone."""
     chance, inputs = random.Random(seed), letters(32, 24)
     with TemporaryDirectory() as name:
         alone = Path(name) / "alone"
@@ -183,12 +183,12 @@ def killed_at_random(kills: int, seed: int) -> dict[str, Any]:
                 if members[victim].is_alive():
                     os.kill(members[victim].pid, signal.SIGKILL)
                     victims.append(victim)
-                    # As torchrun's agent does when one of its processes has died.
+                    # torchrun's agent does the same when one of its processes dies.
                     for each in members:
                         each.terminate()
             for each in members:
                 each.join()
-            # Steps after the last checkpoint are done again, and the last time counts.
+            # Steps after the last checkpoint are repeated; the last repetition counts.
             done = ledger_of(folder)
             ledger |= done
             shared |= dict.fromkeys(done, count)
@@ -218,7 +218,7 @@ def in_bytes(state: dict[str, Tensor]) -> dict[str, bytes]:
 
 
 def bits(folder: Path | None) -> dict[str, Any]:
-    """What one, two and three processes come to, and for comparison one whose batches are not cut into pieces."""
+    """Compare the outcomes of one, two and three processes, and of one whose batches are not cut into pieces."""
     inputs, classes = pictured(folder)
     found: dict[str, Any] = {}
     with TemporaryDirectory() as name:
@@ -259,7 +259,7 @@ def bits(folder: Path | None) -> dict[str, Any]:
 
 
 def pictured(folder: Path | None) -> tuple[PixelInputs, int]:
-    """Images of three channels in an augmented view for each of three epochs, and how many classes they have."""
+    """Images of three channels in one augmented view for each of three epochs, and their number of classes."""
     preprocessing = Preprocessing(size=PIXELS, mean=(0.5,) * 3, std=(0.5,) * 3, crop_fraction=1.0)
     if folder is None:
         images, labels = render_letters(LATIN[:CLASSES], dejavu_fonts(), -(-IMAGES // CLASSES), 0)
@@ -284,7 +284,7 @@ def in_order(ledger: dict[int, list[int]]) -> dict[int, list[int]]:
 
 
 def speed() -> dict[str, Any]:
-    """Seconds a step of one process on one core, of two on two, and of one whose batches are not cut into pieces."""
+    """Seconds per step of one process on one core, of two on two, and of one whose batches are not cut into pieces."""
     inputs, cores = letters(32, 40), sorted(os.sched_getaffinity(0))[:2]
     if len(cores) < 2:
         raise SystemExit("expected two cores, got one: run it on a machine with two")

@@ -2,8 +2,8 @@
 
     python benchmarks/reading.py PHOTOS [--cifar DATA --base FILE] [--rows N] [--rounds N] [--json]
 
-PHOTOS is a folder per class with JPEGs of about 500 px, DATA has the test images of CIFAR-10 in a form that graft
-reads, and FILE has the weights of MobileNetV2. README.md beside this file describes the comparisons.
+PHOTOS is a folder of JPEGs of about 500 px, one subfolder per class; DATA has the test images of CIFAR-10 in a form
+that graft reads; FILE has the weights of MobileNetV2. README.md beside this file describes the comparisons.
 """
 
 import argparse
@@ -94,7 +94,7 @@ def read_arguments() -> argparse.Namespace:
 
 
 def write_manifest(folder: Path, rows: int) -> Path:
-    """Write `rows` empty files, in a thousand folders, and a CSV of them; only their names are read."""
+    """Write `rows` empty files in a thousand folders, and a CSV that lists them; only their names are read."""
     manifest = folder / "manifest.csv"
     with manifest.open("w") as file:
         file.write("path,label\n")
@@ -154,14 +154,14 @@ def with_graft(paths: list[Path]) -> int:
 
 
 def torchvision_loader(folder: Path) -> DataLoader[Any]:
-    """The loader of torchvision's documentation for a network at 224 px, with persistent workers."""
+    """The loader from torchvision's documentation for a network at 224 px, with persistent workers."""
     steps = [transforms.Resize(256), transforms.CenterCrop(SIZE), transforms.ToTensor()]
     images = ImageFolder(str(folder), transforms.Compose(steps))
     return DataLoader(images, batch_size=BATCH_SIZE, num_workers=WORKERS, persistent_workers=True)
 
 
 def in_a_bare_loop(paths: list[Path]) -> int:
-    """The least that two threads must do: read, decode, crop and resize, without checks, batching or order."""
+    """The least work that two threads must do: read, decode, crop and resize, without checks, batching or order."""
 
     def load(path: Path) -> torch.Tensor:
         pixels = simplejpeg.decode_jpeg(path.read_bytes(), "RGB")
@@ -179,7 +179,7 @@ def in_a_bare_loop(paths: list[Path]) -> int:
 
 
 def time_audit(data: Path, base: str) -> dict[str, Any]:
-    """Seconds of `graft audit`, imports included, with an empty cache and then with the cache that this left."""
+    """Seconds of `graft audit`, imports included: with an empty cache, then with the cache that this run left."""
     command = ("-m", "graft", "audit", str(data), "--base", base, "--json", "--quiet")
     seconds = []
     with TemporaryDirectory(prefix="graft-reading-") as cache:

@@ -1,13 +1,13 @@
-"""What each part of the recipe for pretrained networks is worth: one part changed at a time, on many small tasks.
+"""Measures what each part of the recipe for pretrained networks is worth, by changing one at a time on small tasks.
 
     python benchmarks/recipe.py SHARED --out docs/recipe_runs.jsonl [--variants plain,usual] [--seeds 0,1]
 
-Meant for an accelerator, where a training takes seconds: images are squeezed to one size once, kept on the device and
-augmented there. The networks, heads, cuts and weights are graft's; the loop is written out here, so that a part can be
-changed that graft has no option for. Every line of the output is one training: the accuracy on test images of the head
-that it began with, of the weights at the end, and of weights between the two. `plain` is what most practitioners run
-(see `peers/plain.py`); all others begin with a solved head and keep batch norm at its stored statistics unless they say
-otherwise. The tasks are those with `development` in benchmarks/accuracy.py and a few more of the same sets.
+Meant for an accelerator, where a training run takes seconds: images are squeezed to one size once, kept on the device
+and augmented there. Networks, heads, cuts and weights are graft's; the loop is written out here, so that it can change
+parts for which graft has no option. Every line of the output is one training run: the test accuracy of the head that it
+started with, of the final weights, and of weights between the two. `plain` is what most practitioners run (see
+`peers/plain.py`); all other variants start with a solved head and keep batch norm at its stored statistics unless they
+say otherwise. The tasks are those with `development` in benchmarks/accuracy.py, and a few more of the same data sets.
 """
 
 import argparse
@@ -34,9 +34,9 @@ from graft.transfer.levels import plan_level
 from graft.weights.base import Base, load_base
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
-# Images are kept larger than the network's input by this, so that crops have detail.
+# Images are kept larger than the network's input by this factor, so that crops have detail.
 MARGIN = 1.4
-# Shares of the end in the weights that are scored, the rest being the start's.
+# Shares of the final weights in the interpolated weights that are scored; the rest comes from the start.
 SHARES = (0.3, 0.5, 0.7, 0.85, 1.0)
 
 TASKS = (
@@ -60,13 +60,13 @@ TASKS = (
 
 @dataclass(frozen=True)
 class Variant:
-    """A recipe: epochs, or as many as make `steps`, and what is special about it."""
+    """A recipe: its epochs, or as many as make up at least `steps`, and what is special about it."""
 
     learning_rate: float = 1e-3
     epochs: int = 20
     steps: int = 0
     batch_norm: str = "stored"
-    # Share of the training images' own statistics in those that batch norm begins with.
+    # Share of the training images' statistics in those that batch norm starts with.
     own_statistics: float = 0.0
     solved: bool = True
     level: str = "all"
@@ -106,7 +106,7 @@ VARIANTS = {
 
 @dataclass(frozen=True)
 class Pixels:
-    """Images squeezed to one square, float32 (n, 3, s, s) from 0 to 255, with labels int64 (n,)."""
+    """Images squeezed to squares of one size, float32 (n, 3, s, s) from 0 to 255, with labels int64 (n,)."""
 
     values: Tensor
     labels: Tensor
@@ -120,7 +120,7 @@ def pixels_of(images, base: Base, device: str = DEVICE) -> Pixels:
 
 
 def looked_at(x: Tensor, centre: Tensor, half: Tensor, size: int) -> Tensor:
-    """A rectangle of each image, resampled: centre and half extent (n, 2) from -1 to 1, right and down."""
+    """Resample a rectangle of each image, given its centre and half extent, (n, 2) from -1 to 1, right and down."""
     line = (torch.arange(2 * size, device=x.device) + 0.5) / size - 1
     across = (centre[:, :1] + half[:, :1] * line)[:, None, :].expand(-1, 2 * size, -1)
     down = (centre[:, 1:] + half[:, 1:] * line)[:, :, None].expand(-1, -1, 2 * size)
@@ -166,7 +166,7 @@ def accuracy(network: Network, pixels: Pixels, base: Base) -> float:
 
 @torch.no_grad()
 def adapt_statistics(network: Network, pixels: Pixels, base: Base, share: float) -> None:
-    """Move the statistics of batch norm by `share` towards those of images, each layer after the ones before it."""
+    """Move batch norm's statistics by `share` towards those of the images, each layer after the ones before it."""
     norms = [module for module in network.modules() if isinstance(module, nn.BatchNorm2d)]
     before = [(norm.running_mean.clone(), norm.running_var.clone(), norm.momentum) for norm in norms]
     network.eval()
@@ -184,7 +184,7 @@ def adapt_statistics(network: Network, pixels: Pixels, base: Base, share: float)
 
 
 def put_solved_head(network: Network, train: Pixels, base: Base, seed: int) -> None:
-    """The head that graft solves, on three crops of few images."""
+    """Give the network the head that graft solves: on three crops of up to 500 images, else on one."""
     trunk, _ = network.split(network.cuts[-2])
     crops = (0.875, 0.7, 1.0) if len(train.labels) <= 500 else (0.875,)
     features = [outputs(trunk, train, base, crop).cpu().numpy() for crop in crops]
@@ -193,7 +193,7 @@ def put_solved_head(network: Network, train: Pixels, base: Base, seed: int) -> N
 
 
 def train_steps(network: Network, train: Pixels, base: Base, variant: Variant, groups: list[dict], epochs: int) -> dict:
-    """One-cycle AdamW over `groups`; the moving average of the weights at the end."""
+    """Train with one-cycle AdamW over `groups`, and return the final moving average of the weights."""
     steps_per_epoch = max(1, round(len(train.labels) / 32))
     steps = max(variant.steps, epochs * steps_per_epoch)
     optimizer = torch.optim.AdamW(groups, weight_decay=0.01)
@@ -230,7 +230,7 @@ def train_steps(network: Network, train: Pixels, base: Base, variant: Variant, g
 
 
 def groups_of(network: Network, variant: Variant) -> list[dict]:
-    """Parameters of the stages after the level's cut, the last at the full rate; biases and norms do not decay."""
+    """Parameter groups of the stages after the level's cut, the last at full rate; biases and norms do not decay."""
     cut = network.cuts.index(plan_level(variant.level, network, True).cut)
     groups = []
     for behind, stage in enumerate(reversed(network.stages[cut:])):

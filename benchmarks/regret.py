@@ -2,9 +2,10 @@
 
     python benchmarks/regret.py SHARED --out docs/transfer_runs.jsonl
 
-A task is a set of images with a number of images per class, a base, and an image size. A line of the output is one run
+A task is a data set with a number of images per class, a base, and an image size. A line of the output is one run
 (task, seed, level): the accuracy on test images that played no part in any choice, the curve, and the seconds. Existing
-lines are not run again, so an interrupted benchmark can continue. `docs/transfer.py` makes docs/transfer.md from them.
+lines are not run again, so an interrupted benchmark can continue. `docs/transfer.py` turns the output into
+docs/transfer.md.
 """
 
 import argparse
@@ -36,15 +37,15 @@ BASES = {
     "mobilenet_v2": "mobilenet_v2_imagenet.safetensors",
 }
 LEVELS = ("head", "stages:1", "stages:2", "frozen:0.7", "frozen:0.4", "all", "scratch")
-# The level in the lines of the advisor.
+# The value of `level` in the advisor's lines.
 ADVICE = "advice"
-# Test images per class of the larger sets, the same for every seed.
+# Test images per class of the larger data sets, the same for every seed.
 TEST_PER_CLASS = 200
 
 
 @dataclass(frozen=True)
 class Task:
-    """`per_class` images of each class (None: all) of a set in `datasets/`, a base, and an image size in pixels."""
+    """`per_class` images of each class (None: all) of a data set in `datasets/`, a base, and an image size in px."""
 
     base: str
     data: str
@@ -77,7 +78,7 @@ TASKS = (
 
 
 def dataset_of(task: Task, shared: Path, seed: int) -> Dataset:
-    """The splits of a task: train, val (a fifth of the training images) and test (what the set holds out)."""
+    """The splits of a task: train, val (a fifth of the training images) and test (held out by the data set itself)."""
     whole = open_dataset(shared / "datasets" / task.data)
     held_out = whole.splits[TEST if TEST in whole.splits else VAL]
     splits = {
@@ -88,7 +89,7 @@ def dataset_of(task: Task, shared: Path, seed: int) -> Dataset:
 
 
 def some(images: Images, per_class: int | None, seed: int) -> Images:
-    """`per_class` images of each class, drawn by `seed`, in their original order."""
+    """Draw `per_class` images of each class by `seed`, in their original order."""
     if per_class is None:
         return images
     random = np.random.default_rng(seed)
@@ -104,7 +105,7 @@ def base_of(task: Task, shared: Path, level: str, seed: int) -> Base:
 
 
 def train_one(task: Task, level: str, seed: int, shared: Path) -> dict:
-    """The line of a level that is trained to the end."""
+    """Train one level to the end, and return its line."""
     dataset, base = dataset_of(task, shared, seed), base_of(task, shared, level, seed)
     torch.manual_seed(seed)
     base = replace(base, preprocessing=with_choices(base.preprocessing, task.size, None))
@@ -128,7 +129,7 @@ def train_one(task: Task, level: str, seed: int, shared: Path) -> dict:
 
 
 def advise_one(task: Task, seed: int, shared: Path) -> dict:
-    """The line of the advisor: its choice, that of the textbook's rule, and the seconds that deciding took."""
+    """The advisor's line: its choice, the choice of the textbook's rule, and the seconds that deciding took."""
     dataset, base = dataset_of(task, shared, seed), base_of(task, shared, "head", seed)
     torch.manual_seed(seed)
     started = time.perf_counter()
@@ -151,7 +152,7 @@ def advise_one(task: Task, seed: int, shared: Path) -> dict:
 
 
 def distinct_levels(base: Base) -> dict[str, str]:
-    """The cuts of the levels, without levels whose cut an earlier one has; `scratch` counts, as its start differs."""
+    """Levels and their cuts, without levels that repeat an earlier cut; `scratch` stays, as its start differs."""
     levels: dict[str, str] = {}
     for level in LEVELS:
         cut = plan_level(level, base.network, True).cut

@@ -1,15 +1,15 @@
-"""How many images per second a service answers and how long one takes, beside a service as people write it.
+"""Measures throughput and latency of `graft serve`, beside services as people usually write them.
 
     python benchmarks/serving.py RUN IMAGES --base FILE [--litserve PYTHON] [--seconds 10] [--rounds 3]
         [--requests 10000]
 
-RUN is a run folder whose network is that of FILE, weights with torchvision's names; IMAGES is a folder of images. Asks
-`graft serve RUN`, `peers/fastapi_torch.py` and, with a Python that has LitServe, `peers/litserve_torch.py` in turn,
-first one image at a time, then with 32 clients that ask again as soon as they are answered, then at half the rate that
-this gave, with arrivals drawn at random. Beside them stands the rate of the same images in one stream, as `graft
-predict` computes them. In the end `--requests` requests tell how much memory the service has gained.
-All services let threads wait asleep, without which a busy machine makes torch's many times slower.
-All traffic is on this machine's loopback, and bounded in count and time.
+RUN is a run folder whose network is the one in FILE, a file of weights with torchvision's names; IMAGES is a folder of
+images. Asks `graft serve RUN`, `peers/fastapi_torch.py` and, with a Python that has LitServe, `peers/litserve_torch.py`
+in turn: first one image at a time, then with 32 clients that ask again as soon as they are answered, then at half of
+the resulting rate with random arrivals. For comparison, the same images are classified in one stream, as `graft
+predict` does it. At the end, `--requests` requests show how much memory the service gains.
+In all services waiting threads sleep instead of spinning, which on a busy machine would slow torch down many times.
+All traffic stays on this machine's loopback, and is bounded in count and time.
 """
 
 import argparse
@@ -30,9 +30,9 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 CLIENTS = 32
-# Requests before the memory is first read.
+# Number of requests before memory is first read.
 WARM = 500
-# In so many parts of the requests the memory is read again, as it grows at first and then no more.
+# Memory is read again after each of this many parts of the requests, as it grows at first and then levels off.
 PARTS = 5
 PEERS = Path(__file__).parent / "peers"
 PEER_PORT = 18_642
@@ -53,7 +53,7 @@ print(count / (time.perf_counter() - began), (time.process_time() - used) / coun
 
 
 class Client:
-    """A connection that is kept, and asks for one image after another."""
+    """A client that keeps its connection and sends one image after another."""
 
     def __init__(self, url: str, field: str) -> None:
         self._address, self._field = urlsplit(url), field
@@ -87,7 +87,7 @@ class Client:
 
 
 async def rate(url: str, field: str, images: list[bytes], seconds: float, requests: int | None = None) -> float:
-    """Images per second with CLIENTS clients, for so many seconds or requests."""
+    """Images per second with CLIENTS clients, for `seconds`, or for `requests` if given."""
     began, done = time.perf_counter(), 0
 
     async def work(number: int) -> None:
@@ -103,7 +103,7 @@ async def rate(url: str, field: str, images: list[bytes], seconds: float, reques
 
 
 async def one_by_one(url: str, field: str, images: list[bytes], seconds: float) -> list[float]:
-    """Seconds that each answer takes where nobody else asks."""
+    """Seconds that each answer takes with a single client."""
     client, found = Client(url, field), [time.perf_counter()]
     while found[-1] - found[0] < seconds:
         await client.ask(images[len(found) % len(images)])
@@ -113,7 +113,7 @@ async def one_by_one(url: str, field: str, images: list[bytes], seconds: float) 
 
 
 async def latencies(url: str, field: str, images: list[bytes], per_second: float, seconds: float) -> list[float]:
-    """Seconds from when a request was due to its answer, at `per_second` arrivals, sorted."""
+    """Seconds from the time a request is due to its answer, sorted, with `per_second` random arrivals a second."""
     chance, found, free = random.Random(0), [], [Client(url, field) for _ in range(CLIENTS)]
     tasks = []
 
@@ -136,8 +136,8 @@ async def latencies(url: str, field: str, images: list[bytes], per_second: float
 
 @contextmanager
 def served(command: list[str], port: int, ready: str) -> Iterator[subprocess.Popen]:
-    """A service while the block runs, from when it has printed a line with `ready` in it and listens."""
-    # In a session of its own, since some leave processes behind.
+    """Run a service during the block, which starts once it has printed a line with `ready` in it and listens."""
+    # Its own session, so that processes it leaves behind can be ended too.
     process = subprocess.Popen(
         command,
         stdout=subprocess.PIPE,
@@ -164,7 +164,7 @@ def served(command: list[str], port: int, ready: str) -> Iterator[subprocess.Pop
 
 
 def processes(process: subprocess.Popen) -> list[int]:
-    """A process and all that come from it."""
+    """The ids of a process and of all its descendants."""
     found = [process.pid]
     for each in found:
         for task in Path(f"/proc/{each}/task").iterdir():
@@ -173,13 +173,13 @@ def processes(process: subprocess.Popen) -> list[int]:
 
 
 def memory(process: subprocess.Popen) -> int:
-    """Bytes that a process and its children hold."""
+    """Resident bytes of a process and its descendants."""
     pages = sum(int(Path(f"/proc/{each}/statm").read_text().split()[1]) for each in processes(process))
     return pages * os.sysconf("SC_PAGE_SIZE")
 
 
 def processor_seconds(process: subprocess.Popen) -> float:
-    """Seconds of processors that a process and its children have used, which other programs change least."""
+    """Processor seconds of a process and its descendants, the measure least disturbed by other programs."""
     fields = [Path(f"/proc/{each}/stat").read_text().rpartition(")")[2].split() for each in processes(process)]
     return sum(int(each[11]) + int(each[12]) for each in fields) / os.sysconf("SC_CLK_TCK")
 

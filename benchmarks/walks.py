@@ -1,12 +1,12 @@
-"""Walks through every architecture: are the numbers on the page the network's own, and how large is the page?
+"""Walks through architectures: checks the page's numbers against the network's own, and the size of the page.
 
     python benchmarks/walks.py IMAGE               one architecture of every family, and the largest
     python benchmarks/walks.py IMAGE NAME NAME     these
     python benchmarks/walks.py IMAGE all           all of the catalogue
 
-Each starts at random. At two random places of every stage the page's number
-is compared with the network's own (four digits), and every weighted sum on the page is added up again from the numbers
-that the page shows. Prints a line for each architecture and exits with 1 if a number or a size is wrong.
+Every network has random weights. At two random places of every stage the page's number is compared with the network's
+own (four digits), and every weighted sum on the page is added up again from the numbers that the page shows. Prints a
+line for each architecture and exits with 1 if a number or a size is wrong.
 """
 
 import base64
@@ -38,7 +38,7 @@ def sums(step: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def wrong_sums(stage: dict[str, Any]) -> tuple[int, int]:
-    """How many weighted sums a stage shows, and how many of them do not add up."""
+    """Count the weighted sums that a stage shows, and those that do not add up."""
     count = wrong = 0
     for channel in stage["channels"]:
         for each in (each for pixel in channel["pixels"] for each in sums(pixel[-1])):
@@ -77,7 +77,7 @@ def check(name: str, image: Path) -> bool:
         shown = next(each for each in stages[stage]["channels"] if each["index"] == channel)
         (step,) = (each[-1] for each in shown["pixels"] if each[:-1] == pixel)
         own = float(maps[stage][(0, channel, *pixel)])
-        # Two networks of equal weights differ in their last bits, where large terms cancel by more than their own size.
+        # Two networks with equal weights differ in their last bits, by more than the value where large terms cancel.
         near = 1e-4 * abs(own) + 1e-6 * float(maps[stage].abs().max())
         if abs(step["v"] - own) > near:
             different += 1

@@ -31,7 +31,7 @@ def main() -> None:
     device = f"cuda:{os.environ['LOCAL_RANK']}" if gpus else "cpu"
     if gpus:
         torch.cuda.set_device(device)
-        # Ten bits of mantissa would differ by a thousand times the tolerance.
+        # With TF32, whose mantissa has ten bits, differences would be a thousand times the tolerance.
         torch.backends.cudnn.allow_tf32 = False
     distributed.init_process_group("nccl" if gpus else "gloo")
     found = compare(given.images, given.steps, seed=0, device=device)

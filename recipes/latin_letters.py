@@ -4,8 +4,8 @@
     python recipes/latin_letters.py
 
 Outcome: top-1 0.9835 on 3,268 images in 19 fonts of held-out families (seeds 1 and 2: 0.9823, 0.9832) and 0.9956 on
-2,064 images in the twelve DejaVu fonts (0.9952, 0.9990). It takes 250 s, of which drawing takes 35 to 50, on one of two
-x86 cores that other programs shared; torch 2.15, Pillow 13.0 with FreeType 2.14. There, the same seed gives the same
+2,064 images in the twelve DejaVu fonts (0.9952, 0.9990). It takes 250 s, 35 to 50 of them for drawing, on one of two
+x86 cores shared with other programs; torch 2.15, Pillow 13.0 with FreeType 2.14. There, the same seed gives the same
 tensors, bit for bit. The file has 130,992 bytes.
 
 Its purpose is transfer to similar images. On 33 Cyrillic capitals, with ten training and twenty test images of each, in
@@ -16,7 +16,7 @@ DejaVu fonts and over three seeds (mean, lowest to highest; AdamW, batches of 32
     all, from that head, 30 epochs at 1e-3          0.924  0.918 to 0.929
 
 ResNet-20 at 16 px transfers better (head 0.931, all 0.972), but from scratch it reaches 0.886 (0.864 to 0.914) in 60
-epochs, which take three times as long as LeNet-5's; MobileNet with a quarter of the width is below LeNet-5 at every
+epochs, which take three times as long as LeNet-5's; MobileNet at a quarter of its width is worse than LeNet-5 at every
 level.
 """
 
@@ -50,7 +50,7 @@ WEIGHT_DECAY = 0.05
 DEBIAN_FOLDERS = [Path("/usr/share/fonts"), Path("/usr/share/texmf/fonts")]
 FOUR = "Regular Bold Italic BoldItalic"
 TEX_GYRE = "regular bold italic bolditalic"
-# File names and the styles to insert in them. Only a few styles of the largest families are used, for balance.
+# File names and the styles to insert in them; for balance, the largest families have only a few styles.
 TRAINING_FONTS = (
     ("Arimo-{}.ttf", FOUR),
     ("Cousine-{}.ttf", FOUR),
@@ -77,7 +77,7 @@ TRAINING_FONTS = (
     ("texgyreschola-{}.otf", TEX_GYRE),
     ("texgyrechorus-{}.otf", "mediumitalic"),
 )
-# Families that have no style in training.
+# Families with no style in the training set.
 HELD_OUT_FONTS = (
     ("Caladea-{}.ttf", FOUR),
     ("Cantarell-{}.otf", "Light Regular Bold ExtraBold"),
@@ -97,7 +97,7 @@ def main() -> None:
 
     start = time.perf_counter()
     training_fonts, held_out_fonts = (find_fonts(arguments.fonts, rows) for rows in (TRAINING_FONTS, HELD_OUT_FONTS))
-    # The seeds of images differ from each other and from the small seeds of the demo and the tests.
+    # Image seeds differ from each other and from the small seeds of the demo and the tests.
     image_seed = 1_000_000 + 10 * arguments.seed
     training = images(training_fonts, IMAGES_PER_FONT, image_seed)
     held_out = images(held_out_fonts, 4, image_seed + 1)
@@ -108,7 +108,7 @@ def main() -> None:
         flush=True,
     )
 
-    # With one thread, sums have the same order everywhere; a network this small gains nothing from two.
+    # One thread fixes the order of sums on every machine; a network this small gains nothing from two.
     torch.set_num_threads(1)
     torch.manual_seed(arguments.seed)
     network = build(Config(ARCHITECTURE, classes=len(LATIN), channels=1))
@@ -135,7 +135,7 @@ def find_fonts(folders: list[Path], rows: tuple[tuple[str, str], ...]) -> list[P
 
 
 def images(fonts: list[Path], per_font: int, seed: int) -> tuple[Tensor, Tensor]:
-    """`per_font` images of each class in each font, normalised, float (N, 1, 28, 28), and their labels, int (N,)."""
+    """Draw `per_font` images of each class in each font, normalised, float (N, 1, 28, 28), with labels, int (N,)."""
     pixels, labels = render_letters(LATIN, fonts, per_font * len(fonts), seed)
     edge = (SIDE - INPUT_SIZE) // 2
     centre = torch.from_numpy(pixels).permute(0, 3, 1, 2)[:, :, edge:-edge, edge:-edge]  # (N, H, W, 1) -> (N, 1, H, W)
@@ -170,7 +170,7 @@ def accuracy(network: Network, images: Tensor, labels: Tensor) -> float:
 
 
 def rounded(network: Network) -> dict[str, Tensor]:
-    """The weights as they are stored: float16, but float32 for one-dimensional tensors."""
+    """Round the weights as they are stored: float16, but float32 for one-dimensional tensors."""
     return {
         name: tensor.half().contiguous() if tensor.ndim > 1 else tensor.contiguous()
         for name, tensor in network.state_dict().items()

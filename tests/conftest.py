@@ -16,7 +16,7 @@ SHARED = Path(__file__).resolve().parents[2] / "shared"
 
 @pytest.fixture(scope="session")
 def shared() -> Path:
-    """The folder of real data, weights and reference figures beside the repository; tests that need it skip without."""
+    """Real data, weights and reference figures beside the repository; tests that need the folder skip without it."""
     if not SHARED.is_dir():
         pytest.skip("needs the folder `shared` (real data, weights and reference figures) beside the repository")
     return SHARED
@@ -24,7 +24,7 @@ def shared() -> Path:
 
 @pytest.fixture(autouse=True, scope="session")
 def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Nothing a test does, nor what fixtures of a module do before it, reads or fills the user's cache."""
+    """Keep every test and fixture away from the user's cache."""
     with pytest.MonkeyPatch.context() as monkeypatch:
         monkeypatch.setenv("GRAFT_CACHE", str(tmp_path_factory.getbasetemp() / "graft-cache"))
         yield
@@ -32,7 +32,7 @@ def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 @pytest.fixture
 def limited_files() -> Callable[[int | None], AbstractContextManager[None]]:
-    """While the block runs, no file takes more than so many bytes, as if its disk were full; None is no limit."""
+    """Limit the size of files to `most` bytes during a block, as if the disk were full; None is no limit."""
 
     @contextmanager
     def limited(most: int | None) -> Iterator[None]:
@@ -48,7 +48,7 @@ def limited_files() -> Callable[[int | None], AbstractContextManager[None]]:
 
 @pytest.fixture(autouse=True, scope="session")
 def one_thread() -> Iterator[None]:
-    """The networks here are small: one thread is as fast as two, and far faster where the cores have other work."""
+    """Use one thread: for small networks it is as fast as two, and far faster when the cores have other work."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -57,20 +57,20 @@ def one_thread() -> Iterator[None]:
 
 @pytest.fixture(autouse=True, scope="session")
 def memory_kept() -> None:
-    """As in the command: pages that were freed are taken again as they are, instead of being cleared each time."""
+    """Reuse freed pages without clearing them, as the command does."""
     keep_freed_memory()
 
 
 def pytest_collection_finish() -> None:
-    """What is imported and collected by now lives to the end: the garbage collector need not look at it each time.
+    """Freeze what is imported and collected by now: it lives to the end, so the garbage collector need not look at it.
 
-    Nor often at what comes after: networks are many objects, and hardly any of them are in rings.
+    Later objects are looked at rarely: networks are many objects, hardly any of them in cycles.
     """
     gc.freeze()
     gc.set_threshold(10_000, 20, 20)
 
 
-# What takes longest, so that no worker is left alone with it in the end.
+# The files that take longest: they start first, so that no worker is left alone with one at the end.
 LONGEST = (
     *("models/test_network.py", "workflows", "models/test_outputs.py", "cli", "images/test_hostile.py", "serving"),
     *("weights", "training", "audit", "features"),
@@ -78,7 +78,7 @@ LONGEST = (
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Run the files that take longest first; within a file, and among others, the order stays."""
+    """Run the files that take longest first; otherwise the order stays."""
 
     def place(item: pytest.Item) -> int:
         path = item.path.relative_to(Path(__file__).parent).as_posix()

@@ -148,7 +148,7 @@ def test_more_than_the_budget_is_not_kept(own_cache: Path, monkeypatch: pytest.M
     monkeypatch.setenv("GRAFT_CACHE_BYTES", str(len(CONTENT) + 100))
     keep(own_cache / "x", CONTENT, NOBODY)
     keep(own_cache / "y", CONTENT * 2, NOBODY)
-    # Nothing had to go for what would not fit anyway.
+    # Nothing was evicted for what would not fit anyway.
     assert names(own_cache) == {"x"}
 
 

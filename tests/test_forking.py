@@ -1,4 +1,4 @@
-"""A process forked from a program that has computed with PyTorch works, and does not wait for threads it has not."""
+"""A process forked from a program that has used PyTorch works, and does not wait for threads that it does not have."""
 
 import os
 import subprocess

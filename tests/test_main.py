@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from crafted import encode, exif, scene, segment, with_segment
 
-# What other code in a process may have set, and would miss. libtiff tells its handlers when it gets others, and torch
-# and its kind add filters of their own when they are imported.
+# Settings that other code in a process may have made and would miss. libtiff returns its handlers when new ones are
+# set, and libraries such as torch add warning filters when they are imported.
 SETTINGS = """
 import ctypes, logging, warnings
 import numpy, scipy.sparse, torch

@@ -41,5 +41,5 @@ def test_a_sentence_has_names_in_quotes_written_alike() -> None:
 
 
 def test_what_is_no_byte_of_a_name_is_written_all_the_same() -> None:
-    # Half of a pair, as JSON may say it.
+    # Half of a surrogate pair, which JSON allows.
     assert plain("\ud83d") == r"\xed\xa0\xbd"

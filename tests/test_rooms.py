@@ -12,7 +12,7 @@ import graft
 SOURCE = Path(graft.__file__).parent
 PACKAGE = "graft"
 
-# The table of the design, section 4, as it stands, by level. A room imports itself freely.
+# The table in section 4 of the design, by level. A room imports itself freely.
 GROUND = (
     *("archive_paths", "array_files", "bombs", "class_lists", "endings", "errors", "expanding", "files", "forking"),
     *("given", "html", "name_encoding", "names", "on_disk", "path_tails", "progress", "seeding", "sending"),
@@ -58,7 +58,7 @@ LEVELS: tuple[dict[str, tuple[str, ...]], ...] = (
 )
 ALLOWED: dict[str, set[str]] = {
     **{room: set(others) for level in LEVELS for room, others in level.items()},
-    # The ground floor, which all may import; the door names what is public, the command starts the command line.
+    # The ground floor, which all may import; the door lists the public names, the command starts the command line.
     "archive_paths": set(),
     "array_files": set(),
     "bombs": set(),
@@ -86,7 +86,7 @@ ALLOWED: dict[str, set[str]] = {
     "zip_members": set(),
     "__init__": {"accounting", "audit", "models", "progress", "serving", "training", "transfer", "weights"}
     | {"data", "explanation", "workflows"},
-    # A door for scikit-learn, which tells one image from several.
+    # The door for scikit-learn, which tells one image from several.
     "sklearn": {"data", "features", "images", "training", "weights", "workflows"},
     "__main__": {"cli"},
 }
@@ -102,7 +102,7 @@ NETWORK = {
     "fsspec",
     "datasets",
 }
-# What fetches weights, reads images at the addresses that a manifest names, and reads data sets of the Hub.
+# Modules that fetch weights, images at a manifest's addresses, and data sets of the Hub.
 REACHING = {
     "weights/hub.py": {"huggingface_hub"},
     "weights/publishing.py": {"huggingface_hub"},
@@ -122,7 +122,7 @@ def imports_and_calls(text: str) -> tuple[ast.Import | ast.ImportFrom | ast.Call
 
 
 def called(function: ast.expr) -> str:
-    """The last word of what is called: `import_module` of `importlib.import_module`."""
+    """The last part of a called name: `import_module` of `importlib.import_module`."""
     return function.attr if isinstance(function, ast.Attribute) else getattr(function, "id", "")
 
 
@@ -158,7 +158,7 @@ def wrong_arrows(path: Path, text: str, source: Path = SOURCE) -> list[str]:
         if first != PACKAGE:
             continue
         target = rest.partition(".")[0]
-        # The package itself lends nothing to its rooms but its version.
+        # Rooms take nothing from the package itself but its version.
         if target in (room, *GROUND, "__version__") or target in ALLOWED[room]:
             continue
         wrong.append(f"{path.relative_to(source)}:{line} imports {name}")
@@ -242,7 +242,7 @@ MOST_PARAMETERS = 12
 
 
 def arrows_between_files() -> dict[str, set[str]]:
-    """For every module of graft, those that it imports as it is loaded."""
+    """For every module of graft, the modules that it imports when loaded."""
     modules = {".".join([PACKAGE, *path.relative_to(SOURCE).with_suffix("").parts]): path for path in FILES}
     found: dict[str, set[str]] = {}
     for module, path in modules.items():
@@ -297,7 +297,7 @@ def test_no_function_takes_a_list_of_parameters_that_nobody_can_hold_in_mind():
 
 
 def test_six_workflows_begin_with_the_one_prologue():
-    # Of `train` it is the deciding.
+    # `train` calls it through `deciding`.
     callers = {
         path.stem
         for path in (SOURCE / "workflows").glob("*.py")

@@ -1,6 +1,6 @@
-"""Tensors on their way to a device: what goes where, from which memory, and in which order it is waited for.
+"""Sending tensors to a device: what goes where, from which memory, and the order of waiting.
 
-No device but the CPU is needed: what a GPU would be asked for is written down instead of done.
+Only a CPU is needed: calls for a GPU are recorded instead of made.
 """
 
 from collections.abc import Callable, Iterator
@@ -19,7 +19,7 @@ PREPROCESSING = Preprocessing(size=8, mean=(0.5, 0.4, 0.3), std=(0.2, 0.3, 0.4))
 
 
 class OnTheCPU:
-    """Stands for a tensor on the CPU, and writes down what it is asked for."""
+    """Stands in for a tensor on the CPU, and records its calls."""
 
     device = torch.device("cpu")
 

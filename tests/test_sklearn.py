@@ -38,7 +38,7 @@ def letters() -> tuple[np.ndarray, np.ndarray]:
 
 
 def computed_by(work) -> int:
-    """How many times the trunk saw an image while `work` was done."""
+    """The number of images that the trunk saw during `work`."""
     before = FEATURES.computed
     work()
     return FEATURES.computed - before
@@ -50,7 +50,7 @@ def nothing_kept(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_the_checks_of_scikit_learn_that_apply_to_images_pass() -> None:
-    with pytest.warns(Warning):  # that the others were skipped
+    with pytest.warns(Warning):  # the other images were skipped
         check_estimator(GraftClassifier())
 
 

@@ -1,4 +1,4 @@
-"""Messages count as a person would, and speak of options to who gives options, of arguments to who gives arguments."""
+"""Messages count as a person would, and name options to users of the command, arguments to callers in Python."""
 
 import sys
 from pathlib import Path
@@ -63,7 +63,7 @@ def test_a_program_that_imports_graft_reads_of_arguments_and_the_command_of_opti
 ) -> None:
     assert arguments in as_called(options)
     assert arguments in str(InputError(options))
-    # A sentence that is told again within another, as of an error that caused it.
+    # A sentence quoted within another, such as the error that caused it.
     assert as_called(as_called(options)) == as_called(options)
     error = InputError(options)
     with in_options():

@@ -1,9 +1,9 @@
-"""What a good engineer writes in an hour: features of the frozen base, computed once, then a logistic regression.
+"""What a good engineer writes in an hour: frozen features, computed once, and a logistic regression on them.
 
     python benchmarks/peers/expert.py DATA --base FILE [--size 128] [--split test]
 
-DATA holds train/ and val/ (or test/), each a folder per class; FILE is a safetensors file of a network that torchvision
-or timm has. Prints `{"val": {"top1", "n"}}`, named as the split. Imports nothing from graft.
+DATA holds train/ and val/ (or test/), each with a folder per class; FILE is a safetensors file of a network that
+torchvision or timm has. Prints `{"val": {"top1", "n"}}`, keyed by the split. Imports nothing from graft.
 """
 
 import argparse
@@ -32,7 +32,7 @@ class Base(NamedTuple):
 
 
 def load_base(path: Path) -> Base:
-    """Torchvision's or timm's network with the weights in `path`, whose metadata says how they were trained."""
+    """Load torchvision's or timm's network with the weights in `path`, whose metadata says how they were trained."""
     with safe_open(path, "pt") as file:
         told = file.metadata() or {}
         state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (it is no dict)
@@ -55,7 +55,7 @@ def load_base(path: Path) -> Base:
 
 
 def build(told: dict[str, str]) -> tuple[nn.Module, str]:
-    """The network that the metadata of a file names, at random, and the path of its last linear layer."""
+    """Build the network named in a file's metadata, with random weights; return it and its last linear layer's path."""
     architecture = told.get("architecture", "")
     if architecture in torchvision.models.list_models(torchvision.models):
         network = torchvision.models.get_model(architecture, weights=None)
@@ -83,7 +83,7 @@ def pad_like_tensorflow(layer: nn.Module, inputs: tuple[Tensor]) -> Tensor:
 
 
 def resize_and_crop(base: Base) -> transforms.Compose:
-    """The usual transform for evaluation: for 224 px, resize the shorter side to 256 and crop the centre."""
+    """The usual evaluation transform: for 224 px, resize the shorter side to 256 and crop the centre."""
     return transforms.Compose(
         [
             transforms.Resize(round(base.size * 256 / 224)),
@@ -95,7 +95,7 @@ def resize_and_crop(base: Base) -> transforms.Compose:
 
 
 def augmented(base: Base) -> transforms.Compose:
-    """What practitioners train all layers with: a crop of at least half the area, flips, jittered colours."""
+    """The usual augmentation for training all layers: crops of at least half the area, flips, colour jitter."""
     return transforms.Compose(
         [
             transforms.RandomResizedCrop(base.size, scale=(0.5, 1.0)),
@@ -110,16 +110,16 @@ def augmented(base: Base) -> transforms.Compose:
 def open_folders(
     data: Path, train_transform: object, val_transform: object, split: str = "val"
 ) -> tuple[ImageFolder, ImageFolder]:
-    """DATA/train and DATA/val, or another split than that, with the same label for the same class."""
+    """Open DATA/train and DATA/val, or another split instead of val, with the same label for the same class."""
     train = ImageFolder(data / "train", train_transform)
     val = ImageFolder(data / split, val_transform, allow_empty=True)
-    # Torchvision numbers the classes of each folder separately, which is wrong when val lacks one.
+    # torchvision numbers the classes of each folder separately, which goes wrong when val lacks one.
     val.samples = [(path, train.class_to_idx[val.classes[label]]) for path, label in val.samples]
     return train, val
 
 
 def arguments(description: str) -> argparse.ArgumentParser:
-    """The arguments that all scripts take."""
+    """Parser with the arguments that all scripts take."""
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("data", type=Path, help="a folder with train/ and val/, each a folder per class")
     parser.add_argument("--base", type=Path, required=True, help="safetensors of a network that torchvision has")

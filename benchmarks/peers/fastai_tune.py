@@ -3,7 +3,7 @@
     python benchmarks/peers/fastai_tune.py DATA --base FILE [--size 128] [--split test] [--seed 0] [--epochs 20]
 
 The head trains for one epoch, then all layers for `--epochs`, with fastai's defaults for rates, schedule and head, in
-batches of 32. Needs fastai beside torch (`pip install fastai`). Prints `{"val": {"top1", "n"}}`, named as the split.
+batches of 32. Needs fastai beside torch (`pip install fastai`). Prints `{"val": {"top1", "n"}}`, keyed by the split.
 Imports nothing from graft.
 """
 
@@ -32,7 +32,7 @@ from torch import nn
 
 
 class Body(nn.Module):
-    """The base up to its last maps `(N, C, H, W)`, which fastai's head pools itself."""
+    """The base up to its last maps `(N, C, H, W)`; fastai's head does the pooling."""
 
     def __init__(self, base: nn.Module) -> None:
         super().__init__()
@@ -71,7 +71,7 @@ def main() -> None:
         network,
         loss_func=CrossEntropyLossFlat(),
         metrics=accuracy,
-        # Body and head are two groups of parameters: the first is frozen while the second begins.
+        # Body and head are two parameter groups: the body is frozen while the head trains first.
         splitter=lambda model: [params(model[0]), params(model[1])],
     )
     with learner.no_bar(), learner.no_logging():

@@ -2,8 +2,8 @@
 
     python benchmarks/peers/fastapi_torch.py --base FILE --port 8001
 
-Answers `POST /predict` with the likeliest class of the file in the field `file`. Prints `ready` when it can. Imports
-nothing from graft.
+Answers `POST /predict` with the likeliest class of the file in the field `file`. Prints `ready` once it can answer.
+Imports nothing from graft.
 """
 
 import argparse

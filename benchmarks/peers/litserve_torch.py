@@ -1,9 +1,9 @@
-"""The service that users of LitServe write: a torchvision network behind its server, batches of eight.
+"""The service that users of LitServe write: a torchvision network behind its server, in batches of eight.
 
     python benchmarks/peers/litserve_torch.py --base FILE --port 8002
 
-Answers `POST /predict` with the likeliest class of the file in the field `file`. Prints `ready` when it can. Imports
-nothing from graft; needs `pip install litserve` beside torch and torchvision.
+Answers `POST /predict` with the likeliest class of the file in the field `file`. Prints `ready` once it can answer.
+Imports nothing from graft; needs `pip install litserve` beside torch and torchvision.
 """
 
 import argparse

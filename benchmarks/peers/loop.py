@@ -1,13 +1,13 @@
-"""A plain training loop as one writes it for a GPU, on torchvision's network and loaders or on timm's.
+"""A plain training loop for a GPU as people write it, with torchvision's network and loaders or with timm's.
 
     python benchmarks/peers/loop.py DATA --base FILE [--level all] [--size 224] [--batch-size 64] [--epochs 3] [--timm]
 
-Autocast in bfloat16, channels_last, fused AdamW at a cosine, batches from pinned memory by workers that persist, all
-that torch's tuning guide asks for. Augmentation is that of `graft train --augment medium`: random resized crops of half
-the area and more, flips, colours by 0.2. With `--timm`, images, augmentation and network are timm's, with the settings
-of its own training script where nothing is said, and normalised on the device. `--level stages:2` trains the last two
-stages of a ResNet and the head, `all` everything. Prints JSON: the seconds of each epoch with its validation, accuracy,
-and the most memory that was held. Imports nothing from graft.
+Follows torch's tuning guide: autocast in bfloat16, channels_last, fused AdamW with a cosine schedule, pinned memory and
+persistent workers. Augmentation is that of `graft train --augment medium`: random resized crops of at least half the
+area, flips, colour jitter of 0.2. With `--timm`, images, augmentation and network are timm's, with the defaults of its
+training script for everything else, and images are normalised on the device. `--level stages:2` trains the last two
+stages of a ResNet and the head; `all` trains everything. Prints JSON: the seconds of each epoch with its validation,
+accuracy, and peak memory. Imports nothing from graft.
 """
 
 import json
@@ -28,7 +28,7 @@ Batches = Iterable[tuple[Tensor, Tensor]]
 
 
 def torchvision_batches(given: object, base: Base) -> tuple[Batches, Batches, int]:
-    """Batches to train on and to validate on, and how many classes there are."""
+    """Batches to train on, batches to validate on, and the number of classes."""
     train, val = open_folders(given.data, augmented(base), resize_and_crop(base), given.split)
     how = {"num_workers": given.workers, "pin_memory": given.cuda, "persistent_workers": given.workers > 0}
     batches = DataLoader(train, given.batch_size, shuffle=True, drop_last=len(train) > given.batch_size, **how)

@@ -2,9 +2,9 @@
 
     python benchmarks/peers/plain.py DATA --base FILE [--size 128] [--split test] [--seed 0] [--epochs 20]
 
-Three epochs for the head alone, then 20 for all layers: random resized crops of half the area and more, flips, colour
-jitter of 0.2, AdamW at 0.001 one-cycle, label smoothing of 0.1, batches of 32, the last weights. Prints `{"val":
-{"top1", "n"}}`, named as the split. Imports nothing from graft.
+Trains the head alone for three epochs, then all layers for 20: random resized crops of at least half the area, flips,
+colour jitter of 0.2, one-cycle AdamW at 0.001, label smoothing of 0.1, batches of 32, the last weights. Prints `{"val":
+{"top1", "n"}}`, keyed by the split. Imports nothing from graft.
 """
 
 import json
@@ -42,7 +42,7 @@ def main() -> None:
     base = load_base(given.base)
     base = base._replace(size=given.size or base.size)
     folder, held_out = open_folders(given.data, augmented(base), resize_and_crop(base), given.split)
-    # A last batch of one image would have no statistics to normalise by.
+    # A last batch of one image would give batch norm no statistics.
     batches = DataLoader(folder, 32, shuffle=True, num_workers=2, drop_last=len(folder) > 32, persistent_workers=True)
     network = base.network
     inputs = network.get_submodule(base.head).in_features

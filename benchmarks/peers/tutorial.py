@@ -5,7 +5,7 @@
 A new linear head is trained on the frozen base: SGD at 0.001 with momentum 0.9, the learning rate divided by ten every
 7 epochs, batches of 4, random crops and flips, validation after each epoch, and the best epoch kept. As in the
 tutorial, the whole network is in training mode while the head trains, so batch norm still normalises by the batch and
-updates its running statistics. Prints `{"val": {"top1", "n"}, "last_top1", "epochs"}`; `top1` is that of the best
+updates its running statistics. Prints `{"val": {"top1", "n"}, "last_top1", "epochs"}`; `top1` belongs to the best
 epoch. Imports nothing from graft.
 """
 

@@ -1,8 +1,8 @@
 """The layer tables held to those of torchinfo, whose author never saw this code.
 
-It differs by rule: it counts whatever is called weight or bias once for every output place of a convolution, and once
-for anything else. So a bias costs it a multiply-add for each of its uses, a normalisation one for each parameter, and
-constants nothing.
+torchinfo's rule differs: it counts every parameter named weight or bias once per output position of a convolution, and
+once in any other layer. So a bias costs a multiply-add for each use, a normalisation one for each parameter, and
+constants cost nothing.
 """
 
 from math import prod
@@ -25,7 +25,7 @@ NETWORKS = (
 
 
 def tables(name: str) -> tuple[tuple[Layer, ...], list[torchinfo.layer_info.LayerInfo]]:
-    """Our layers and theirs, on a small image."""
+    """graft's layers and torchinfo's, on a small image."""
     with torch.device("meta"):
         network = build(default_config(name)).eval()
     channels, side, _ = CATALOG[name].input_size
@@ -36,7 +36,7 @@ def tables(name: str) -> tuple[tuple[Layer, ...], list[torchinfo.layer_info.Laye
 
 
 def surplus(layer: torchinfo.layer_info.LayerInfo) -> int:
-    """What torchinfo counts and we do not: biases and normalisation."""
+    """What torchinfo counts and graft does not: biases and normalisation."""
     if not isinstance(layer.module, nn.Conv2d | nn.Linear):
         return layer.macs
     bias = 0 if layer.module.bias is None else layer.module.bias.numel()

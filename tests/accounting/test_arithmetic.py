@@ -15,7 +15,7 @@ from graft.models.blocks import LocalResponseNorm
 from graft.models.catalog import build, default_config
 from graft.models.network import Network
 
-# A network for every way in which the families' stages end, with a small input.
+# One network for each way in which a family's stages end, with a small input.
 NETWORKS = {
     "lenet5_1998": 32,
     "googlenet_2014": 64,
@@ -30,7 +30,7 @@ NETWORKS = {
 
 
 def trained(name: str) -> Network:
-    """A network with a random start whose batch norms have seen something."""
+    """A network with random weights whose batch norms have seen some data."""
     torch.manual_seed(0)
     network = build(default_config(name)).eval()
     for module in network.modules():
@@ -49,7 +49,7 @@ def every(step: Step) -> Iterator[Step]:
 
 
 def expected(step: Step) -> float | None:
-    """The value of a step, from the numbers that it says it was made of; None where the following ends."""
+    """Recompute a step's value from its operands; None for a step that has none."""
     c, values = dict(step.constants), [each.value for each in step.operands]
     if step.sum is not None:
         return recomputed(step.sum)
@@ -111,7 +111,7 @@ def test_a_window_at_the_border_says_which_of_its_places_lie_outside() -> None:
 
 
 def test_response_normalisation_divides_what_a_pool_then_chooses_from() -> None:
-    """The end of AlexNet's first stages."""
+    """AlexNet's first stages end like this."""
     module = nn.Sequential(
         nn.Conv2d(4, 8, 3, groups=2), nn.ReLU(inplace=True), LocalResponseNorm(alpha=0.5), nn.MaxPool2d(3, 2)
     )

@@ -1,4 +1,4 @@
-"""What `account` counts, held to reference figures, to torch's own counter and to the network it must not touch."""
+"""`account` against reference figures and torch's own counter; the network itself must stay untouched."""
 
 import importlib
 import json
@@ -48,7 +48,7 @@ def test_every_architecture_of_the_catalogue_has_the_reference_counts(name: str,
     table, entry = account_of(name), reference[name]
     assert (table.params, table.macs) == (entry["params"], entry["macs"])
     assert table.input_shape == tuple(entry["input_size"])
-    if "auxiliary_params" not in entry:  # which evaluation does not run, so that no layer has them
+    if "auxiliary_params" not in entry:  # evaluation does not run these, so no layer has them
         assert sum(layer.params for layer in table.layers) == table.params
 
 
@@ -203,7 +203,7 @@ class Constant(nn.Module):
 
 
 class Selected(nn.Module):
-    """A grouped convolution of chosen channels, written in a loop that ends in a concatenation."""
+    """A grouped convolution of selected channels, written as a loop that ends in a concatenation."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -253,7 +253,7 @@ def test_groups_are_sums_that_end_where_their_last_module_does() -> None:
             super().__init__()
             self.wide, self.narrow = nn.Conv2d(3, 4, 5, stride=2, padding=2), nn.Conv2d(3, 2, 1, stride=2)
             self.narrow.requires_grad_(False)
-            self.beside = nn.Linear(6, 10)  # as an auxiliary classifier is in evaluation
+            self.beside = nn.Linear(6, 10)  # like an auxiliary classifier in evaluation
 
         def forward(self, x: Tensor) -> Tensor:
             return torch.cat([self.wide(x), self.narrow(x)], 1)
@@ -261,7 +261,7 @@ def test_groups_are_sums_that_end_where_their_last_module_does() -> None:
     network = nn.Sequential(nn.ReLU(), Joined(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(6, 10))
     first, second = by_group(account(network, (3, 8, 10)), {"body": ("0", "1"), "head": ("2", "3", "4")})[:2]
     trained, frozen = 4 * 75 + 4, 2 * 3 + 2
-    # The concatenation is no layer: what ends the group is the module whose own it is.
+    # The concatenation is no layer; the module that owns it ends the group.
     assert first == Group(
         "body", (6, 4, 5), trained + frozen, trained, 20 * (4 * 75 + 2 * 3), 4 * (240 + 80 + 40), 5, 2
     )
@@ -345,7 +345,7 @@ def test_a_trunk_and_a_crown_add_up_to_their_network() -> None:
     network = build(default_config("resnet20"))
     trunk, crown = network.split("stage2")
     whole = account(network, (3, 32, 32))
-    # A crown begins at an image of its own, so receptive fields do not add up.
+    # A crown starts from an input of its own, so receptive fields do not add up.
     columns = [(layer.name, layer.output_shape, layer.params, layer.macs) for layer in whole.layers]
     halves = account(trunk, (3, 32, 32)).layers + account(crown, (32, 16, 16)).layers
     assert [(layer.name, layer.output_shape, layer.params, layer.macs) for layer in halves] == columns
@@ -396,7 +396,7 @@ def test_an_input_that_is_no_image_is_refused(shape: tuple) -> None:
 
 
 def test_counting_a_convolutional_network_does_not_load_the_compiler_of_torch() -> None:
-    # It takes longer to load than anything counted here.
+    # Loading it takes longer than counting anything here.
     program = (
         "import sys, torch\n"
         "from graft.accounting.counting import account\n"

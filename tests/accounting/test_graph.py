@@ -1,4 +1,4 @@
-"""The dataflow that `trace` records: branches, shortcuts and gates, whatever spells them."""
+"""The dataflow that `trace` records: branches, shortcuts and gates, however they are written."""
 
 import subprocess
 import sys
@@ -30,7 +30,7 @@ def only(graph: Graph, path: str, operation: str) -> Node:
 
 
 def back(graph: Graph, position: int, path: str) -> tuple[list[str], int]:
-    """The operations of a branch, the last first, down to the first node outside of `path`; and that node."""
+    """The operations of a branch, last first, back to the first node outside `path`; and that node."""
     operations = []
     while graph.nodes[position] in inside(graph, path):
         operations.append(graph.nodes[position].operation)

@@ -1,4 +1,4 @@
-"""Memory found without computing, held to arithmetic by hand and to what torch's profiler saw real runs take."""
+"""Memory found without computing, against arithmetic by hand and against torch's profiler on real runs."""
 
 from collections.abc import Callable
 from itertools import accumulate
@@ -52,11 +52,11 @@ def test_a_training_step_keeps_what_the_way_back_needs() -> None:
     memory = training_memory(NOTHING, crown, (10,), batch_size=7)
     parameters = 4 * (10 * 20 + 20 + 20 * 30)
     batch, labels, logits = 4 * 7 * 10, 8 * 7, 4 * 7 * 30
-    # The first layer's output is gone: ReLU goes back by its own. Cross-entropy keeps log-probabilities and two sums.
+    # The first layer's output is gone: ReLU needs only its own. Cross-entropy keeps log-probabilities and two sums.
     saved = batch + labels + 4 * 7 * 20 + logits + logits + 4 + 4
     assert (memory.parameters, memory.gradients, memory.trunk) == (parameters, parameters, batch)
     assert memory.saved == pytest.approx(saved, abs=8)
-    # When the last layer goes back its gradient and that of its input come, the logits' is there.
+    # The backward pass of the last layer adds its own and its input's gradient; the logits' gradient is there already.
     assert memory.working >= saved + 4 * 20 * 30
     assert memory.activations < memory.working < memory.activations + memory.gradients
 
@@ -132,7 +132,7 @@ def test_a_batch_that_does_not_fit_is_refused(measure) -> None:
 
 
 class WithAuxiliaries(nn.Module):
-    """A network as it trains: its logits, and those of the classifiers beside its main path."""
+    """A network in training: its logits, and those of its auxiliary classifiers."""
 
     def __init__(self, network: Network) -> None:
         super().__init__()
@@ -152,9 +152,9 @@ def test_all_outputs_of_a_crown_are_logits() -> None:
 
 
 def taken(run: Callable[[], None]) -> int:
-    """The most bytes that torch's allocator had given out at once in a real run.
+    """Peak bytes that torch's allocator had given out in a real run.
 
-    What a convolution takes and gives back before it ends is left out: copies in a layout of its own.
+    Memory that a convolution takes and returns before it ends, for copies in its own layout, is left out.
     """
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
         run()
@@ -222,6 +222,6 @@ def test_real_runs_take_as_much(name: str, side: int, cut: str) -> None:
         crown.train()
         real = taken(lambda: step(trunk, crown)) + images.nbytes + labels.nbytes  # noqa: B023
         memory: TrainingMemory = training_memory(trunk, crown, shape, 4)
-        # Where branches meet, torch sums gradients in place, but not while it is watched: one map too much.
+        # Where branches meet, torch sums gradients in place, but not under the profiler: one map too many.
         assert real * 0.999 < memory.working < real * 1.025
         network.zero_grad()

@@ -1,4 +1,4 @@
-"""Receptive fields: derived by hand, published, and measured on real gradients."""
+"""Receptive fields against values derived by hand, published ones, and measurements on real gradients."""
 
 import pytest
 import torch
@@ -24,7 +24,7 @@ def last(table: Account, part: str) -> Layer:
 
 
 class Function(nn.Module):
-    """A module, so that its output is a row, around a function."""
+    """A module around a function, so that its output has a row."""
 
     def __init__(self, function) -> None:
         super().__init__()
@@ -192,7 +192,7 @@ def test_published_receptive_fields(constructor: str, size: int, published: int)
 
 
 def measured(network: nn.Module, part: str, shape: tuple[int, int, int]) -> int:
-    """The longer side of the pixels that change the middle of the output of `part`: no gradient, not seen."""
+    """The longer side of the area whose pixels have a gradient from the middle of the output of `part`."""
     outputs = {}
     network = network.eval()
     torch.manual_seed(0)
@@ -210,7 +210,7 @@ def measured(network: nn.Module, part: str, shape: tuple[int, int, int]) -> int:
 
 
 class Odd(nn.Module):
-    """Windows of all kinds, shifted and unequal branches, whose reach no symmetric rule gets right."""
+    """Windows of all kinds, shifted and unequal branches: no symmetric rule gets their reach right."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -241,5 +241,5 @@ class Odd(nn.Module):
 def test_gradients_reach_exactly_as_far(network, part: str, size: int) -> None:
     built = network()
     seen = account(built, (3, size, size)).outputs[part].receptive_field
-    assert seen < size  # else the measurement would be cut off
+    assert seen < size  # otherwise the measurement would be cut off
     assert measured(built, part, (3, size, size)) == seen

@@ -113,7 +113,7 @@ def test_what_does_not_fit_real_tensors_is_refused(layer: nn.Module) -> None:
         account(layer, (4, 13, 17))
 
 
-# What crowns are made of: going backwards, each is asked for gradients that torch made too.
+# The layers of crowns: the backward pass of each is compared with the gradients that torch computes.
 GRADIENTS = {
     **{
         name: LAYERS[name]

@@ -1,4 +1,4 @@
-"""What annotation programs export, and published sets that are laid out in their own way, as `tables` has others."""
+"""Exports of annotation programs, and published data sets with layouts of their own; `tables` has others."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def createml(key: str, boxes: str = "annotations", more: str | None = None) -> s
 
 
 def labelbox(said: Callable[[str], Record]) -> list[Record]:
-    """What Labelbox exports now, with annotations of an image by its label."""
+    """Labelbox's current export, with an image's annotations by its label."""
     return [
         {
             "data_row": {"id": f"c{name}", "external_id": name, "row_data": f"https://x/{name}"},
@@ -35,7 +35,7 @@ def labelbox(said: Callable[[str], Record]) -> list[Record]:
 
 
 def labelbox_before(said: Callable[[str], Any]) -> str:
-    """What Labelbox exported before."""
+    """Labelbox's earlier export."""
     keys = [("ID", "1"), ("Labeled Data", "https://x/y")]
     return json.dumps([{**dict(keys), "External ID": name, "Label": said(label)} for name, label in PETS.items()])
 
@@ -46,7 +46,7 @@ def answered(label: str, question: str = "kind") -> Record:
 
 
 def via(of_file: Callable[[str], Record], *of_regions: Callable[[str], Record], numbered: bool = False) -> Record:
-    """What the VGG Image Annotator calls its annotations, by the attributes of an image and of its regions."""
+    """The VGG Image Annotator's JSON, with the attributes of an image and of its regions."""
     found = {}
     for name, label in PETS.items():
         regions: Any = [{"shape_attributes": {"name": "rect"}, "region_attributes": each(label)} for each in of_regions]

@@ -1,4 +1,4 @@
-"""Layouts of folders as people bring them, and what each has to be understood as, or the sentence it has to bring.
+"""Layouts of folders as people have them, and what each must be understood as, or the sentence it must raise.
 
 Paths are written short: `train/cat/*3` is three images in that folder, `cat/` an empty folder, and any other path one
 file, an image unless its ending says otherwise.
@@ -55,7 +55,7 @@ BOTH = {"train": TWO, "test": TWO}
 
 
 def _split(train: str, test: str, meant: str = "test") -> Layout:
-    """Two folders of splits called so."""
+    """A layout with two split folders of these names; `meant` is the split that the second stands for."""
     paths = (f"{train}/cat/*2", f"{train}/dog/*2", f"{test}/cat/*2", f"{test}/dog/*2")
     return Layout(f"{train} and {test}", paths, {"train": TWO, meant: TWO})
 

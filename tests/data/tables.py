@@ -1,4 +1,4 @@
-"""Tables of images as they are published: what must be understood of each, or the sentence that must be said."""
+"""Tables of images as they are published: how each must be understood, or the sentence that it must raise."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class PublishedTable:
     """A table beside its images: either `understood`, the label of every image by its path by split, or `said`.
 
     `images` are empty but for their name; `files` are tables and what else lies there. `data` is what is opened, the
-    folder by default. `notes` are regular expressions, each of which a note must match, and `unsaid` one that none may.
+    folder by default. Each regular expression in `notes` must match a note, and `unsaid` must match none.
     """
 
     name: str
@@ -138,7 +138,7 @@ def cvat(labels: Mapping[str, str], shape: str = "tag", more: str = "") -> str:
 
 
 def said_again(task: dict[str, Any], label: str) -> dict[str, Any]:
-    """A task that another has annotated as well."""
+    """A task that a second person has annotated as well."""
     more = {"result": [{"type": "choices", "value": {"choices": [label]}}]}
     return {**task, "annotations": [*task["annotations"], more]}
 
@@ -550,7 +550,7 @@ TABLES = [
     PublishedTable(
         "cells that are nearly boxes",
         EIGHT,
-        # An expression that tries every way of parting such a line takes minutes.
+        # A regular expression that tries every way of splitting such a line takes minutes.
         {
             "x.csv": rows(
                 "path,PredictionString", *(f"{name},{'100 ' * 100}{label}!" for name, label in EIGHT_PETS.items())

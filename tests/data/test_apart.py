@@ -1,4 +1,4 @@
-"""Splits may be given apart: tables, folders and archives, by path or handed over."""
+"""Splits may be given separately: tables, folders and archives, by path or as objects."""
 
 import shutil
 from collections.abc import Mapping

@@ -1,4 +1,4 @@
-"""Classes are called as people mean them, whatever holds the images."""
+"""Classes have the names that people mean, whatever holds the images."""
 
 import zipfile
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What is black and white in a dataset of deep images is decided on its training images, and cheaply."""
+"""Black and white in a dataset of deep images are decided on its training images, and cheaply."""
 
 import io
 

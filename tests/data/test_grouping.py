@@ -1,4 +1,4 @@
-"""Images that belong together are in one group, whatever tells that they do."""
+"""Images that belong together are in one group, whatever shows it."""
 
 import numpy as np
 import pytest
@@ -12,7 +12,7 @@ PATHS = ("ants/p1_a.jpg", "ants/p1_b.jpg", "ants/p2_a.jpg", "bees/p1_c.jpg", "be
 
 
 def dataset(*sizes: int, groups: list[int] | None = None) -> Dataset:
-    """The paths above, so many in each split."""
+    """A dataset of the paths above, with the given number in each split."""
     files, start, splits = Files.of(PATHS), 0, {}
     for name, size in zip(("train", "val", "test"), sizes, strict=False):
         rows = np.arange(start, start + size)

@@ -1,4 +1,4 @@
-"""Images and labels that are handed over: what they may be, and what is said of what they may not be."""
+"""Images and labels passed as objects: what is accepted, and the errors for what is not."""
 
 import io
 from pathlib import Path

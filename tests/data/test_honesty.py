@@ -32,7 +32,7 @@ def names(dataset: Dataset) -> Counter[tuple[str, str | None]]:
 
 
 def check_split(opened: Dataset, truth: dict[str, set[str]]) -> None:
-    """What is carved has the labels that the files have, and no group on both sides."""
+    """Check that carved splits keep the files' labels, and have no group on both sides."""
     try:
         split = with_validation(opened, seed=1)
     except DataError as error:

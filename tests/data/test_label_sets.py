@@ -15,7 +15,7 @@ from graft.errors import DataError
 
 SEVERAL = TableOptions(multi_label=True)
 NAMES = [f"{letter}.png" for letter in "abcd"]
-# What all of the forms below say: of four images, the last has no label.
+# What all of the forms below say: the last of four images has no label.
 MEANT = {"a.png": {"cat", "dog"}, "b.png": {"cat"}, "c.png": {"cat", "hot dog"}, "d.png": set()}
 
 

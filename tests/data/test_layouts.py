@@ -1,4 +1,4 @@
-"""What people bring is understood, in folders and in archives, or a sentence says why it is not."""
+"""Layouts that people have are understood, in folders and in archives, or a sentence says why not."""
 
 import io
 import re

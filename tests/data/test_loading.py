@@ -129,7 +129,7 @@ def test_what_is_decoded_ahead_is_bounded() -> None:
     made = batches(images, GREY, 8, threads=2)
     for number in range(5):
         next(made)
-        # Time for whatever may run ahead to do so.
+        # Leave time for anything that may run ahead.
         time.sleep(0.02)
         assert len(source.reads) <= 8 * (number + 1 + 2)
     made.close()

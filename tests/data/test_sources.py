@@ -226,7 +226,7 @@ def content(dataset: Dataset) -> dict[str, list[tuple[str | None, bytes]]]:
     return found
 
 
-# The second class comes first: by text, or by number, where by text it would not. IDX has no names but numbers.
+# The second class sorts first: as text, or as a number where text order would differ. IDX has only numbers as names.
 WORDS, NUMBERS = ("bees", "ants"), ("10", "2")
 CASES = [(source, classes) for source in SOURCES for classes in (WORDS, NUMBERS) if (source, classes) != ("IDX", WORDS)]
 
@@ -253,6 +253,6 @@ def test_the_same_images_give_the_same_dataset(
     assert not dataset.notes and not dataset.left_out
     keys = [each.key(row) for each in dataset.splits.values() for row in range(len(each))]
     assert len(set(keys)) == len(images)
-    # And so is what is made of it.
+    # Splits carved from it are equal too.
     reference = open_dataset(folder(tmp_path / "reference", images))
     assert content(with_validation(dataset, seed=1)) == content(with_validation(reference, seed=1))

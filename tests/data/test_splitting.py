@@ -85,7 +85,7 @@ def test_folds_divide_no_group(members: list[tuple[int, int]], folds: int) -> No
     assert fold.max() < folds and fold.min() >= -1
     for group in np.unique(groups) if len(set(groups)) >= folds else ():
         assert len(set(fold[groups == group])) == 1 or (groups == group).sum() == 1
-    # Alone in their class and group they are never held out.
+    # Images alone in their class and group are never held out.
     assert all((labels == label).sum() == 1 for label in labels[fold == -1])
 
 

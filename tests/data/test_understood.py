@@ -1,4 +1,4 @@
-"""Two lines say what was understood of the data."""
+"""Two lines say how the data were understood."""
 
 from pathlib import Path
 

@@ -56,7 +56,7 @@ def test_what_lies_among_images_and_is_named_as_no_image_is_passed_over_with_a_n
     pyarrow.parquet.write_table(pyarrow.table({"path": ["0.jpg"], "label": ["bee"]}), folder / "predictions.parquet")
     (folder / "b" / "notes.txt").write_text("of May")
     (folder / "README").write_text("bees")
-    # Names of images need not end in anything, and a broken one is told of in its place.
+    # Image names need no extension, and a broken image is reported in its place.
     (folder / "scan0001").write_bytes((folder / "0.jpg").read_bytes())
     (folder / "4.jpg").write_text("not an image")
     place = folder if kind == "folder" else Path(shutil.make_archive(str(tmp_path / "packed"), kind, folder))
@@ -72,7 +72,7 @@ def test_a_place_of_other_files_only_is_refused_by_their_names(tmp_path: Path) -
     (tmp_path / "notes.txt").write_text("of May")
     with pytest.raises(DataError, match=r"got 1 file named as something else \(notes\.txt\)"):
         open_images(tmp_path)
-    # Named by itself, it is looked at.
+    # A file named by itself is looked at.
     assert len(open_images(tmp_path / "notes.txt")) == 1
 
 

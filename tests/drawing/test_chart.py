@@ -73,7 +73,7 @@ def test_names_neither_cover_each_other_nor_leave_the_chart() -> None:
     (axes,) = draw_figure(crowd).axes
     boxes = []
     for text in axes.texts:
-        text.get_window_extent()  # puts the name in its place; with the line that leads there
+        text.get_window_extent()  # places the name, together with its leader line
         boxes.append(Text.get_window_extent(text))
     assert len(boxes) == len(crowd)
     assert not [(one, other) for one, other in combinations(boxes, 2) if one.overlaps(other)]

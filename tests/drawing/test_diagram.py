@@ -108,7 +108,7 @@ def test_text_fits_its_box_and_covers_no_other_text(name: str) -> None:
     page, boxes, texts = areas(drawing_of(name))
     for text in texts:
         assert text.within(page), text
-        # Of the boxes below it the last one covers the others, such as the sheets of a pile.
+        # The last box below it covers the others, as in a pile of sheets.
         below = [box for box in boxes if text.meets(box)]
         assert not below or text.within(below[-1]), (text, below[-1])
     for one, other in combinations(texts, 2):

@@ -85,7 +85,7 @@ def browser() -> Iterator[Any]:
 
 @pytest.fixture
 def page(browser: Any, page_file: Path) -> Iterator[Any]:
-    """The page, opened without a network; nothing may be asked for and nothing may go wrong."""
+    """The page, opened offline; it may request nothing and log no error."""
     wrong: list[str] = []
     context = browser.new_context(viewport={"width": 390, "height": 800}, offline=True, color_scheme="dark")
     page = context.new_page()

@@ -94,7 +94,7 @@ def test_brier_score(case: tuple[np.ndarray, np.ndarray]) -> None:
 @given(answered())
 def test_top_k(case: tuple[np.ndarray, np.ndarray]) -> None:
     probabilities, labels = case
-    # They break ties otherwise than `argmax` does.
+    # scikit-learn breaks ties differently from `argmax`.
     probabilities = probabilities + np.arange(probabilities.size).reshape(probabilities.shape) * 1e-9
     every = np.arange(probabilities.shape[1])
     for most in range(1, len(every)):
@@ -107,7 +107,7 @@ def test_top_k(case: tuple[np.ndarray, np.ndarray]) -> None:
 @given(answered())
 def test_isotonic_regression_and_what_it_makes_of_the_brier_score(case: tuple[np.ndarray, np.ndarray]) -> None:
     probabilities, labels = case
-    # Theirs is at a loss with confidences that differ in the last bits alone.
+    # scikit-learn's goes wrong with confidences that differ only in their last bits.
     confidences, right = probabilities.max(1).round(9), probabilities.argmax(1) == labels
     theirs = IsotonicRegression().fit_transform(confidences, right.astype(float))
     assert recalibrated(confidences, right) == pytest.approx(theirs, rel=0, abs=1e-9)

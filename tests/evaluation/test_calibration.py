@@ -39,7 +39,7 @@ def test_a_dozen_images_that_are_all_right_do_not_make_every_answer_certain() ->
     labels = np.arange(12) % 3
     logits = 4.0 * np.eye(3)[labels]
     fitted = fit_temperature(logits, labels)
-    # Their likelihood alone is the higher the lower the temperature is.
+    # By likelihood alone, a lower temperature is always better here.
     assert log_loss(logits, labels, LOWEST) < log_loss(logits, labels, fitted)
     assert 0.6 < fitted < 1.0
 
@@ -62,7 +62,7 @@ def test_without_images_nothing_changes() -> None:
 
 
 def test_what_the_images_do_not_decide_stays_within_bounds() -> None:
-    # Enough images to outweigh what is expected of a temperature.
+    # Enough images to outweigh the prior on the temperature.
     count = 50_000
     logits = np.tile([[0.02, 0.0], [0.0, 0.02]], (count // 2, 1))
     assert fit_temperature(logits, np.tile([0, 1], count // 2)) == LOWEST

@@ -45,7 +45,7 @@ def test_no_ranking_has_a_narrower_interval_than_a_perfect_one() -> None:
 
     perfect, nearly, worse = (interval(mistakes) for mistakes in (0, 1, 20))
     assert perfect[1] == 1 and nearly[0] <= perfect[0] and worse[0] < nearly[0]
-    # What is unseen is unseen of ten groups, not of a hundred images.
+    # The evidence is that of ten groups, not of a hundred images.
     assert interval(0, np.arange(100) // 10)[0] == pytest.approx(0.7225, abs=1e-3)
 
 

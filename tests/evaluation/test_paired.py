@@ -9,7 +9,7 @@ from graft.evaluation.paired import Estimate, accuracy, mean_over_seeds, paired_
 
 
 def paired(both: int, first: int, second: int, neither: int) -> tuple[np.ndarray, np.ndarray]:
-    """Answers of two classifiers: so many images that both had right, the first alone, the second alone, neither."""
+    """Answers of two classifiers, by how many images both, only the first, only the second and neither had right."""
     counts = (both, first, second, neither)
     return np.repeat([True, True, False, False], counts), np.repeat([True, False, True, False], counts)
 
@@ -76,9 +76,9 @@ def test_two_classifiers_without_an_error_are_still_not_known_to_be_equal() -> N
 
 
 def simulated(of_seeds: float, carved: bool, cases: int) -> tuple[float, float]:
-    """How often the intervals of an accuracy and of a difference hold what is true.
+    """How often the intervals of an accuracy and of a difference cover the truth.
 
-    Images are of every difficulty, the three seeds of every luck; with `carved` each holds out 80 of 400 images.
+    Images vary in difficulty and the three seeds in luck; with `carved`, each seed holds out 80 of 400 images.
     """
     random = np.random.default_rng(0)
     logits, count, seeds = (1.5, 0.9), 80, np.repeat(np.arange(3), 80)
@@ -117,7 +117,7 @@ def test_a_mean_over_seeds_has_students_interval() -> None:
 
 
 def test_what_images_add_is_not_taken_for_uncertainty_of_the_seeds() -> None:
-    # The seeds agree: all there is comes from the images, whose interval is normal.
+    # The seeds agree: all variance comes from the images, whose interval is normal.
     assert mean_over_seeds(np.full(3, 0.5), of_images=0.01).ci95 == pytest.approx((0.304, 0.696), abs=1e-4)
     # Two degrees of freedom for a quarter of the variance, so 32 for the whole.
     half = 2.0369 * np.sqrt(0.01 + 0.01 / 3)

@@ -29,7 +29,7 @@ def test_a_budget_is_broken_in_few_of_many_simulations() -> None:
 
 def test_a_budget_that_is_not_reachable_says_whether_images_are_few_or_errors_many() -> None:
     assert why_unreachable(80, images_needed(0.02)) == "it takes 149 without an error"
-    # Far more images than would do without errors: their number is not the reason.
+    # Far more images than an error-free run would need: their number is not the reason.
     found = find_threshold(np.linspace(1, 0.5, 400), np.arange(400) % 3 > 0, 0.02)
     assert found.at is None
     assert why_unreachable(found.n, found.needed) == "too many of the surest answers are wrong"
@@ -50,12 +50,12 @@ def test_a_budget_over_groups_is_broken_in_few_of_many_simulations(number: int, 
     random, groups = np.random.default_rng(0), np.repeat(np.arange(number), size)
     broken = {"groups": 0, "images": 0}
     for _ in range(1000):
-        # Images of a group are easy or hard, and right or wrong, together; 5 % are wrong at any confidence.
+        # Images of a group are right or wrong together; 5 % are wrong at any confidence.
         rate, confidences = random.beta(0.95 * 0.5, 0.05 * 0.5, number), random.random(number * size)
         right = random.random(number * size) < rate[groups]
         for name, known in (("groups", groups), ("images", None)):
             broken[name] += find_threshold(confidences, right, 0.0499, groups=known).at is not None
-    # What chance adds to 50 of 1,000 in one of 40 such tests.
+    # By chance, one in 40 such tests exceeds the expected 50 of 1,000 by 14.
     assert broken["groups"] <= 50 + 14 < 100 < broken["images"]
 
 
@@ -182,7 +182,7 @@ def test_the_interval_of_a_difference_between_groups_holds(number: int, size: in
         drawn = random.random(number * size)
         again = np.where(random.random(len(drawn)) < 0.7, drawn, random.random(len(drawn)))
         found = compare_answers(drawn < rate[groups], again < np.clip(rate + shift, 0, 1)[groups], groups)
-        # What rates above 1 lose is 0.005 on average.
+        # Rates clipped at 1 lose 0.005 on average.
         held += found.ci95[0] <= 0.005 <= found.ci95[1]
     assert held >= 0.93 * 400
 
@@ -275,6 +275,6 @@ def test_a_domain_does_not_take_images_of_a_group_for_neighbours() -> None:
 def test_images_that_all_are_one_group_tell_nothing_of_strangers() -> None:
     features = np.random.default_rng(0).normal(size=(60, 30))
     assert fit_domain(features, np.zeros(60, int)) is None
-    # Those of a large group have too few neighbours in others to be told from, those of the others have enough.
+    # Images of the large group have too few neighbours in other groups to be judged by; the other images have enough.
     found = fit_domain(features, np.concatenate([np.zeros(56, int), np.arange(1, 5)]))
     assert found is None

@@ -1,4 +1,4 @@
-"""What channels see: the most active first, what they like most, the filters of the first layer."""
+"""What channels see: the most active channels first, the images they like most, the first layer's filters."""
 
 import numpy as np
 import pytest
@@ -22,7 +22,7 @@ from graft.explanation.overlay import overlay, thumbnail, tiled
 
 
 class Squares:
-    """An orange square in each image, at a place of its own, larger from image to image; the last is broken."""
+    """Images with an orange square, each at another place and larger than the one before; the last image is broken."""
 
     places = ((0, 0), (40, 8), (16, 32), (24, 24))
 

@@ -50,7 +50,7 @@ def test_in_half_the_precision_a_map_shows_the_same(head):
 
 
 def test_a_position_adds_what_its_map_says():
-    """Taking one position out of the last map changes the difference of two logits by its value."""
+    """Removing one position from the last map changes the difference of two logits by the value at that position."""
     model = replace(of_catalogue(POOLED, 128), temperature=1.0)
     network, pixels = model.network, images(model, 1)
     network.new_head(2)

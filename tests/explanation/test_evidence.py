@@ -1,4 +1,4 @@
-"""Evidence beside answers, where time is limited: what is left out, and that what needs no time is not."""
+"""Evidence beside answers under a time limit: what is left out, and that free evidence is kept."""
 
 from dataclasses import dataclass
 
@@ -15,7 +15,7 @@ from graft.explanation.evidence import Classifier, Evidence, evidence_of
 
 @dataclass
 class Time:
-    """A clock that goes on by so many seconds whenever four maps were made, and else not at all."""
+    """A clock that moves on by `seconds` for every four maps, and otherwise stands still."""
 
     seconds: float
     now: float = 0.0
@@ -25,7 +25,7 @@ class Time:
 
 
 def found(monkeypatch: pytest.MonkeyPatch, until: float | None, kept: bool = False) -> Evidence:
-    """The evidence of eight images, of which four take a second, beside 40 to compare them with."""
+    """The evidence of eight images, four of which take a second, with 40 images to compare them with."""
     model, clock = of_catalogue("resnet20", 32), Time(1.0)
     made = evidence.exact_maps
 
@@ -53,7 +53,7 @@ def test_with_time_for_all_each_image_has_a_map_and_its_nearest(monkeypatch: pyt
 def test_what_there_is_no_time_for_is_left_out_and_said(
     until: float, maps: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # Comparing takes at most as long as so many maps: ten seconds after the two of the maps.
+    # Comparing 40 images may take as long as 40 maps: ten seconds after the two for the maps.
     some = found(monkeypatch, until)
     assert len(some.maps) == maps and not some.nearest and "graft report" in (some.note or "")
 

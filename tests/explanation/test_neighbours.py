@@ -1,4 +1,4 @@
-"""Nearest training images: those that the features say, with the labels they have."""
+"""Nearest training images: the nearest by features, with their labels."""
 
 import numpy as np
 import pytest

@@ -15,7 +15,7 @@ SIDE, SQUARE = 128, 44
 
 
 def images_with_a_square(shared: Path, count: int) -> tuple[list[np.ndarray], list[str], list[tuple[int, int]]]:
-    """Images of ants and bees under labels drawn at random; of the marked ones, where their square is."""
+    """Images of ants and bees with random labels; for the marked ones, the place of their square."""
     random, images, labels, places = np.random.default_rng(0), [], [], []
     paths = sorted((shared / "datasets/ants_bees").rglob("*.jpg"))
     for index, path in enumerate(random.permutation(paths)[:count]):
@@ -40,7 +40,7 @@ def test_the_maximum_of_a_map_lies_in_the_square_that_makes_the_class(shared: Pa
     (rest,) = Dataset.from_arrays(images[81::2], labels[81::2]).splits.values()
     pixels, rows, _ = decoded(model, rest)
     maps = exact_maps(model, pixels, [model.classes.index("marked")] * len(pixels))
-    # The map has four positions a side: it may be off by half of one.
+    # The map has four positions a side, so its maximum may be off by half a position.
     off, inside = SIDE / 8, []
     for found, (top, left) in zip(maps, [places[81::2][row] for row in rows], strict=True):
         row, column = np.unravel_index(resized(found.values, SIDE).argmax(), (SIDE, SIDE))

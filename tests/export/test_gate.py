@@ -1,4 +1,4 @@
-"""What answers otherwise than the run is not kept."""
+"""An export that answers differently from the run is not kept."""
 
 import numpy as np
 import pytest
@@ -14,7 +14,7 @@ def test_answers_within_the_bound_agree() -> None:
     found = EXPECTED + np.array([[1e-4, -1e-4]])
     found[2] = (0.4998, 0.5002)
     agreement = check_agreement(EXPECTED, found, CLASSES, CLASSES, (0.001, 0.002))
-    # Which of two that are as likely comes first may differ.
+    # Two equally likely classes may come in either order.
     assert (agreement.n, agreement.same_labels) == (3, 2)
     assert agreement.largest_difference == pytest.approx(6e-4)
     assert agreement.to_dict()["seconds_per_image"] == {"exported": 0.001, "run": 0.002}
@@ -36,7 +36,7 @@ def test_other_answers_other_classes_and_no_numbers_are_refused(found: np.ndarra
 
 
 def eight_bits(lost: int, of: int = 200) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Answers of a run that is right 95 times in 100, of a file that is wrong `lost` times more, and the labels."""
+    """Answers of a run with 95 of 100 right, of a file with `lost` more wrong, and the labels."""
     labels = np.arange(of) % 2
     right = np.eye(2)[labels] * 0.6 + 0.2
     expected, found = right.copy(), right.copy()

@@ -95,7 +95,7 @@ def test_a_network_with_parts_named_as_its_list_of_stages_is_recorded_by_torch(t
     with torch.no_grad():
         expected = graph(torch.from_numpy(pixels)).numpy()
     assert np.abs(open_torch(tmp_path / "model.pt2").run(pixels) - expected).max() < 1e-6
-    # As its users call it, who need not know of gradients; the graph itself is as it was.
+    # Called as users do, without turning gradients off; the network itself is unchanged.
     alone = torch.export.load(str(tmp_path / "model.pt2")).module()(torch.from_numpy(pixels))
     assert np.abs(alone.numpy() - expected).max() < 1e-6
     assert all(each.requires_grad for each in saved.network.parameters())

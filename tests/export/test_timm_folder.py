@@ -26,7 +26,7 @@ CLASSES = ("ant", "bee", "a <b>wasp</b>")
 
 
 def network(config: Config) -> Network:
-    """With norms that have seen images: a usual start hides a wrong epsilon or padding."""
+    """A network whose norms have seen images: an ordinary start hides a wrong epsilon or padding."""
     torch.manual_seed(0)
     built = build(config).eval()
     for norm in built.modules():
@@ -36,7 +36,7 @@ def network(config: Config) -> Network:
             norm.running_mean.uniform_(-0.1, 0.1)
     head = built.get_submodule(built.head_name)
     with torch.no_grad():
-        # Logits of about one, whatever the depth makes of such norms.
+        # Scales the logits to about one, whatever the depth of the network.
         largest = built(torch.ones(1, config.channels, 64, 64)).abs().max()
         for tensor in head.parameters():
             tensor.div_(largest)
@@ -87,7 +87,7 @@ def test_timms_network_gives_the_logits_and_graft_reads_the_folder_back(
 
 def test_transformers_opens_the_folder_with_the_class_names(tmp_path: Path) -> None:
     transformers = pytest.importorskip("transformers", reason="needs graft-vision[transformers]")
-    # What the folder has to say to it: a gray image, padding, and an epsilon.
+    # The folder has to tell transformers of gray images, the padding rule and the epsilon.
     model = saved(Config("mobilenet_v1", 3, channels=1, padding="tensorflow", batch_norm_eps=1e-3))
     write_timm(tmp_path, model)
     opened = transformers.AutoModelForImageClassification.from_pretrained(tmp_path).eval()

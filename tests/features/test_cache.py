@@ -1,4 +1,4 @@
-"""Activations in the cache: what was written is read, and its name follows all that decides the numbers."""
+"""Activations in the cache: what was written is read, and the name depends on everything that affects the numbers."""
 
 import os
 import time
@@ -104,7 +104,7 @@ def test_the_key_follows_all_that_decides_the_numbers() -> None:
 
 
 def test_the_key_follows_what_a_trunk_gathers() -> None:
-    # The same layers and weights; one hands on the last vector, the others those of several stages.
+    # The same layers and weights; one hands on only the last vector, the others the vectors of several stages.
     network = make_network("resnet20")
     kinds = ("last", "stages", "stages:stem", "stages:stage1")
     keys = {section_digest(network.before_head(kind), COLOUR, "float32", "torch") for kind in kinds}

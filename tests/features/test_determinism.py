@@ -1,4 +1,4 @@
-"""Work that is asked to be repeatable is, whatever the process was set to before."""
+"""Work that is asked to be repeatable is so, whatever the process's settings were before."""
 
 import os
 from collections.abc import Callable, Iterator
@@ -17,7 +17,7 @@ from graft.images.preprocessing import normalise
 
 @pytest.fixture
 def threads() -> Iterator[None]:
-    """Whatever a test sets, the next one finds what it was."""
+    """Restore what a test sets."""
     before = torch.get_num_threads()
     yield
     torch.set_num_threads(before)
@@ -32,7 +32,7 @@ def activations(choice: Choice) -> Tensor:
 
 
 def gradient(choice: Choice) -> Tensor:
-    """Of a step of training."""
+    """The gradient of one training step."""
     network, preprocessing = make_network("lenet5").train(), preprocessing_of("lenet5")
     with repeatable(choice):
         network(normalise(noise(64, preprocessing), preprocessing)).logsumexp(1).sum().backward()
@@ -54,7 +54,7 @@ def test_the_same_bits_whatever_the_number_of_threads_was(
             assert torch.get_num_threads() == before
         assert torch.equal(found[wanted, 1], found[wanted, 2])
     if compute is gradient:
-        # Or there would have been nothing to fix.
+        # Otherwise the test would prove nothing.
         assert not torch.equal(found[1, 1], found[2, 1])
 
 
@@ -85,7 +85,7 @@ def test_openvino_computes_one_request_at_a_time_with_all_threads() -> None:
     pytest.importorskip("openvino")
     network, preprocessing = make_network("resnet20"), preprocessing_of("resnet20")
     trunk, _ = network.split("stem")
-    # The second is read from disk, which keeps one for both kinds of choice.
+    # The second is read from disk, where both choices share one entry.
     for choice in (choose("openvino", "float32"), choose("openvino", "float32", deterministic=True, threads=1)):
         (compiled,) = open_engine(choice, trunk, preprocessing)._compiled.values()
     assert compiled.get_property("NUM_STREAMS") == compiled.get_property("INFERENCE_NUM_THREADS") == 1

@@ -11,7 +11,7 @@ from graft.features.engine import choose, for_answers, open_engine
 
 @pytest.fixture
 def machine(monkeypatch: pytest.MonkeyPatch):
-    """A machine as a test wants it."""
+    """Fake the machine that a test needs."""
 
     def describe(*, cuda: bool, openvino: bool, bfloat16: bool) -> None:
         monkeypatch.setattr(torch.cuda, "is_available", lambda: cuda)

@@ -1,4 +1,4 @@
-"""A frozen layer is computed once, and whatever the disk does, the work is done."""
+"""A frozen layer is computed once, and the work is done whatever happens to the disk."""
 
 import os
 import subprocess
@@ -158,13 +158,13 @@ def test_more_than_the_budget_is_computed_and_not_kept(
         monkeypatch.setattr(extraction, "IN_MEMORY_BYTES", limit)
         found = extract(trunk, {"val": painted(4)}, SMALL, TORCH)["val"]
         assert not found.cached and len(found.values) == 4
-        # And nothing else had to go for what would not fit anyway.
+        # Nothing else was evicted for what would not fit anyway.
         assert len(list(own_cache.iterdir())) == 1
 
 
 def test_older_entries_make_room(trunk: Section, own_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     size = activation_bytes(4, output_shape(trunk, SMALL), "float32")
-    monkeypatch.setenv("GRAFT_CACHE_BYTES", str(2 * size + 500))  # and the ends of two files
+    monkeypatch.setenv("GRAFT_CACHE_BYTES", str(2 * size + 500))  # two entries with their footers
     for version in "abc":
         extract(trunk, {"val": painted(4, version=version)}, SMALL, TORCH)
         for entry in own_cache.iterdir():
@@ -175,7 +175,7 @@ def test_older_entries_make_room(trunk: Section, own_cache: Path, monkeypatch: p
 
 
 def fill_disk(monkeypatch: pytest.MonkeyPatch, after: int) -> None:
-    """The disk takes this many pieces and then no more."""
+    """Let the disk take this many pieces and no more."""
     write = files.KeptWriter.write
 
     def limited(writer: files.KeptWriter, data: memoryview) -> None:

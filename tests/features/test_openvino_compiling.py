@@ -1,4 +1,4 @@
-"""What is compiled agrees with PyTorch, and is kept and used again."""
+"""Compiled networks agree with PyTorch, and are cached and reused."""
 
 import os
 import time
@@ -165,7 +165,7 @@ def test_weights_that_make_nan_are_named() -> None:
 
 @needs_bfloat16
 def test_rounding_to_eight_bits_is_no_mistake(monkeypatch: pytest.MonkeyPatch) -> None:
-    # As in a network where it adds up to more than is expected of most.
+    # Stands for a network whose errors add up to more than is usual.
     monkeypatch.setitem(openvino_compiling.TOLERANCES, "bfloat16", 1e-9)
     monkeypatch.setattr(openvino_compiling, "convert", None)
     notes: list[str] = []

@@ -119,7 +119,7 @@ def test_one_batch_after_the_other_is_asked_for(engine: tuple) -> None:
 
     run = compiled.run(counted())
     next(run)
-    # Never more in hand than there are requests to hold them.
+    # Never more batches in flight than there are requests.
     assert asked <= compiled._in_flight + 2
     run.close()
 

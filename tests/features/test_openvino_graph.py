@@ -23,8 +23,8 @@ from graft.features.openvino_graph import convert, record  # noqa: E402
 SMALL = Preprocessing(16, (0.4, 0.5, 0.6), (0.2, 0.3, 0.4))
 # One of each kind of block is recorded at every cut; a cut adds no function that the whole network does not call.
 EACH_KIND = ("lenet5", "resnet18", "resnet20", "mobilenet_v1_025", "mobilenet_v2", "mobilenet_v3_small")
-# One of each family and form; the others differ from these in numbers alone. The network of 1998 is left to the
-# converter: its sub-sampling indexes weights.
+# One of each family and form; the others differ from these only in numbers. The network of 1998 is left to the
+# converter, as its sub-sampling indexes weights.
 RECORDED = (
     *("lenet5", "alexnet_2012", "alexnet", "vgg11_lrn", "vgg11_bn", "googlenet_2014", "googlenet", "inception_v3"),
     *("inception_v4", "inception_resnet_v2", "plain18", "resnet18", "resnet50", "resnet20", "preact_resnet18"),
@@ -39,7 +39,7 @@ def side_of(name: str) -> int:
 
 
 def empty_network(name: str, padding: PaddingRule) -> Network:
-    """A network without a start: what is in its weights does not matter here, and drawing it takes seconds."""
+    """A network with zero weights: their values do not matter here, and drawing random ones takes seconds."""
     with torch.device("meta"):
         network = build(replace(default_config(name), padding=padding))
     network = network.to_empty(device="cpu")
@@ -184,7 +184,7 @@ def test_a_layer_norm_has_a_scale_and_a_shift() -> None:
     agree(nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), norm))
 
 
-# Not in the table, or called in a way that its row does not know.
+# Functions that the table lacks, or calls that its row does not cover.
 UNKNOWN = {
     "softplus": F.softplus,
     "subtraction from a number": lambda x: 1 - x,

@@ -1,4 +1,4 @@
-"""OpenVINO is imported in one place, and nobody is told of it."""
+"""OpenVINO is imported in one place, and its telemetry reports it to nobody."""
 
 import ast
 import os
@@ -47,11 +47,11 @@ for name in ("recorded", "converted"):
 def test_nothing_is_sent_or_left_behind(tmp_path: Path) -> None:
     home, calls = tmp_path / "home", tmp_path / "calls"
     home.mkdir()
-    # Where tests are run by a service, the telemetry keeps quiet by itself.
+    # On CI services the telemetry is silent by itself.
     environment = {name: value for name, value in os.environ.items() if name not in ("CI", "TF_BUILD", "JENKINS_URL")}
     environment |= {"HOME": str(home), "GRAFT_CACHE": str(tmp_path / "cache")}
     environment["PYTHONPATH"] = os.pathsep.join([str(SOURCE.parent), str(Path(__file__).parent)])
-    # Python tells of its own calls; what libraries do, and processes that are started, the system tells.
+    # Audit hooks report Python's own calls; for libraries and child processes, the system reports them.
     watcher = ["strace", "-f", "-qq", "-e", "trace=network", "-e", "signal=none", "-o", str(calls)]
     command = [*(watcher if shutil.which("strace") else []), sys.executable, "-c", WORK]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)

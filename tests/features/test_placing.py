@@ -1,4 +1,4 @@
-"""A module that computes elsewhere leaves its caller's own where it is."""
+"""A module that is computed on another device leaves the caller's copy where it is."""
 
 import pytest
 import torch

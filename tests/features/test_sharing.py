@@ -1,4 +1,4 @@
-"""Many processes make one entry of the cache: nothing is computed twice or lost, and the bytes are those of one."""
+"""Many processes make one cache entry: nothing is computed twice or lost, and the bytes are those of one process."""
 
 import json
 import os
@@ -32,7 +32,7 @@ pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="processes are f
 
 
 class Ledger(Painted):
-    """Images that write down who reads them, slowly enough for several to take part."""
+    """Images that record which process reads them, slowly enough for several processes to take part."""
 
     path: Path
     seconds = 0.002
@@ -117,7 +117,7 @@ def test_three_processes_of_which_one_is_killed_make_the_bytes_of_one(
     assert entry.read_bytes() == expected
     read = read_by(images)
     by_others = Counter(row for pid, rows in read.items() if pid != victim.pid for row in rows)
-    # The survivors computed nothing twice, and of what the dead one had begun only what it had not finished.
+    # The survivors computed nothing twice, and of the dead one's work only what it had not finished.
     assert max(by_others.values()) == 1 and len(read) == 3
     assert len(set(by_others) | set(read[victim.pid])) == COUNT
     again = extract(trunk, {"val": images}, SMALL, TORCH)["val"]
@@ -188,7 +188,7 @@ def test_other_versions_are_refused_by_name_while_somebody_is_at_work(
     finally:
         first.kill()
         first.join()
-    # Nobody is left whom it could disagree with: what they made is thrown away.
+    # No process is left that it could disagree with: what the others made is thrown away.
     monkeypatch.setattr(Ledger, "seconds", 0)
     images.source.path.write_text("")
     assert len(extract(trunk, {"val": images}, SMALL, TORCH)["val"].values) == COUNT - len(BROKEN)

@@ -59,7 +59,7 @@ def test_an_image_gives_the_same_bits_in_any_company_of_the_same_size(precision:
             pixels[place] = image[0]
             ((_, values),) = engine.run(in_batches(pixels, [size]))
             assert torch.equal(made.setdefault(size, values[place]), values[place]), (size, place)
-    # In company of another size it is the same up to the order of additions.
+    # In a batch of another size it is the same up to the order of additions.
     for values in made.values():
         assert relative_error(values, made[1]) < (1e-5 if precision == "float32" else 0.01)
 
@@ -70,7 +70,7 @@ def test_what_is_waited_for_a_batch_later_is_the_same() -> None:
     engine = TorchEngine(trunk, preprocessing, "float32", "cpu")
     pixels = noise(7, preprocessing)
     at_once = list(engine.run(in_batches(pixels, [3, 0, 4])))
-    # As on a device, which computes a batch while the one before is looked at.
+    # As on a device, which computes a batch while the previous one is being used.
     later = list(one_behind((batch, engine._begun(batch.pixels)) for batch in in_batches(pixels, [3, 0, 4])))
     for (batch, values), (batch_later, values_later) in zip(at_once, later, strict=True):
         assert batch.indices.tolist() == batch_later.indices.tolist()

@@ -47,7 +47,7 @@ def noise(count: int, preprocessing: Preprocessing, seed: int = 0) -> torch.Tens
 
 
 def in_batches(pixels: torch.Tensor, sizes: list[int]) -> Iterator[Batch]:
-    """The pixels in batches of these sizes; a size of zero is a batch of which nothing could be decoded."""
+    """The pixels in batches of these sizes; a size of zero is a batch in which nothing could be decoded."""
     start = 0
     for size in sizes:
         failures = {} if size else {start: "no image"}
@@ -56,7 +56,7 @@ def in_batches(pixels: torch.Tensor, sizes: list[int]) -> Iterator[Batch]:
 
 
 def plainly(section: Section, pixels: torch.Tensor, preprocessing: Preprocessing) -> torch.Tensor:
-    """What the module itself makes of the pixels."""
+    """The module's own outputs for the pixels."""
     with torch.no_grad():
         return section.eval()(normalise(pixels, preprocessing))
 

@@ -1,4 +1,4 @@
-"""Image files written by Pillow and by hand, whole or with a lie in a place of one's choice."""
+"""Image files written by Pillow and by hand, whole or with a false entry at a chosen place."""
 
 import io
 import struct
@@ -60,7 +60,7 @@ def ycck(jpeg: bytes) -> bytes:
 
 
 def scan_bomb(side: int, scans: int) -> bytes:
-    """A progressive JPEG that passes over all its blocks again and again, at a few bytes a time."""
+    """A progressive JPEG with scan after scan over all its blocks, at a few bytes each."""
     jpeg = encode(Image.new("L", (side, side)), "JPEG", progressive=True)
     start = jpeg.rindex(b"\xff\xda")
     return jpeg[:start] + scans * jpeg[start:-2] + jpeg[-2:]

@@ -19,7 +19,7 @@ def deep_png(values: np.ndarray, extra: bytes = b"") -> bytes:
     return png(values.shape[1], values.shape[0], 16, 0, values.astype(">u2").tobytes(), extra)
 
 
-# What makes of a grey image, uint8 (H, W), a file that shows the same in deeper samples.
+# Writers that store a grey image, uint8 (H, W), in deeper samples.
 FORMS: dict[str, Callable[[np.ndarray], bytes]] = {
     "16 bits": lambda grey: tiff(grey.astype(np.uint16) * 257),
     "12 bits in 16": lambda grey: tiff(grey.astype(np.uint16) * 16 + 7),

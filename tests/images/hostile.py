@@ -1,4 +1,4 @@
-"""Image files that are whole, odd, damaged and hostile, made from nothing but code and a seed.
+"""Whole, odd, damaged and hostile image files, made from nothing but code and a seed.
 
     python tests/images/hostile.py FOLDER
 

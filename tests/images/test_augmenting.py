@@ -1,4 +1,4 @@
-"""`augment`: each change against what it should come to, the same pixels from the same seed, strengths in order."""
+"""`augment`: each change against its expected effect, the same pixels from the same seed, strengths in order."""
 
 import json
 import subprocess
@@ -24,7 +24,7 @@ from graft.images.warping import warp
 COLOUR = Preprocessing(64, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 GREY = Preprocessing(28, (0.9,), (0.2,))
 NONE, LIGHT, MEDIUM, HEAVY = STRENGTHS.values()
-# Every change at once, none of it left to chance.
+# Every change at once, each with probability one.
 ALL = replace(HEAVY, flip=1.0, blur=1.0, erasing=1.0)
 
 
@@ -291,7 +291,7 @@ def test_jitter_is_what_the_three_adjustments_of_torchvision_come_to(photographs
 
     names = ("brightness", "contrast", "saturation")
     changes = Augmentation(**dict.fromkeys(names, 0.2))
-    # So far from black and white that theirs cuts nothing off after the first and the second.
+    # So far from black and white that torchvision clips nothing after the first and the second change.
     for number, pixels in enumerate([waves(96, 96), *(64 + photograph // 2 for photograph in photographs)]):
         image = to_square(pixels, COLOUR)
         found = _jitter(image, changes, np.random.default_rng(number))
@@ -302,7 +302,7 @@ def test_jitter_is_what_the_three_adjustments_of_torchvision_come_to(photographs
             exact, whole = adjust(exact, factor), adjust(whole, factor)
         assert (found - 255 * exact).abs().max() <= 0.51
         assert float(found.float().mean()) == pytest.approx(float(255 * exact.mean()), abs=0.05)
-        # Whole numbers are cut off three times by theirs, and rounded once by ours.
+        # torchvision truncates to whole numbers three times, graft rounds once.
         assert (found.int() - whole.int()).abs().max() <= 3
     smooth = to_square(waves(96, 96), COLOUR)
     found = _jitter(smooth, changes, np.random.default_rng(0))

@@ -1,4 +1,4 @@
-"""Corruptions: the same to the bit on another day, stronger with the severity, of any image."""
+"""Corruptions: reproducible to the bit, stronger with the severity, and for any image."""
 
 import numpy as np
 import pytest

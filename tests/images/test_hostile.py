@@ -71,7 +71,7 @@ def files() -> list[File]:
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[dict[str, Any]], str, Path]:
-    """What became of every file in order, what was written to stderr, and the folder of the pixels."""
+    """The outcome of every file in order, the text on stderr, and the folder of the pixels."""
     folder = tmp_path_factory.mktemp("pixels")
     finished = subprocess.run(
         [sys.executable, __file__, str(folder)], capture_output=True, text=True, timeout=300, check=False
@@ -143,7 +143,7 @@ def test_images_are_those_of_a_reference_decoder(
 
 
 def reference(data: bytes) -> np.ndarray:
-    """What Pillow shows, turned upright, over white in floating point: int (H, W, 3)."""
+    """Pillow's image, turned upright and put over white in floating point: int (H, W, 3)."""
     with warnings.catch_warnings(), pytest.MonkeyPatch.context() as patched:
         warnings.simplefilter("ignore")
         # Notes of any length, and notes and ends that are damaged, are passed over.

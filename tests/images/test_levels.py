@@ -22,7 +22,7 @@ def test_every_form_of_a_set_shows_its_images_and_none_is_stretched_by_itself(fo
     files = [FORMS[form](image) for image in images]
     found = decide(each for each in map(read_spread, files) if each is not None)
     shown = [decode(data, levels=found)[:, :, 0].astype(float) for data in files]
-    # The same line for all of them, whatever each spans by itself.
+    # The same mapping for all of them, whatever range each spans by itself.
     slope, offset = np.polyfit(np.concatenate(images).ravel(), np.concatenate(shown).ravel(), 1)
     for image, pixels in zip(images, shown, strict=True):
         assert np.abs(pixels - (slope * image + offset)).max() < 3

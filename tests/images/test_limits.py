@@ -1,4 +1,4 @@
-"""What decoding may cost: pixels, bytes, passes and pieces, and what any bytes at all come to."""
+"""The limits of decoding: pixels, bytes, passes and pieces, and the outcome for arbitrary bytes."""
 
 import subprocess
 import sys
@@ -175,7 +175,7 @@ def test_files_with_flipped_bytes_give_pixels_or_a_sentence(draw: st.DataObject)
 def test_the_size_is_told_without_decoding(form: str) -> None:
     data = encode(scene(60, 40), form)
     assert read_size(data) == (60, 40)
-    if form != "WEBP":  # which is not opened at all unless it is whole
+    if form != "WEBP":  # a WebP is not opened at all unless it is whole
         assert read_size(data[: len(data) - 20]) == (60, 40)
 
 

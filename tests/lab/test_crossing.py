@@ -1,4 +1,4 @@
-"""Accuracy by images of each class and by level, and from how many on the deeper level is better."""
+"""Accuracy by images per class and by level, and the number of images from which the deeper level is better."""
 
 import pytest
 import torch
@@ -22,7 +22,7 @@ def differences(*lows: float) -> list[Measure]:
         ((-0.3, -0.1, 0.1), 50),
         ((-0.3, 0.1, 0.1), 10),
         ((0.1, 0.1, 0.1), 2),
-        # Better in between only is no crossing, and zero within the interval is chance.
+        # Being better only in between is no crossing, and an interval that contains zero is chance.
         ((-0.3, 0.1, -0.1), None),
         ((0.1, -0.1, 0.1), 50),
         ((-0.3, -0.1, 0.0), None),

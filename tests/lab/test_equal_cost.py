@@ -1,4 +1,4 @@
-"""Networks that spend the same work on small or large kernels, on reduced or naive modules, on parted or full ones."""
+"""Networks of equal cost: small or large kernels, reduced or naive modules, separable or full convolutions."""
 
 import pytest
 import torch

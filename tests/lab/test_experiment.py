@@ -1,4 +1,4 @@
-"""What makes a claim held, and what is kept of an outcome."""
+"""When a claim holds, and what is stored of an outcome."""
 
 import json
 import re

@@ -12,7 +12,7 @@ from graft.lab import towers
 @pytest.fixture(scope="module")
 def both(tmp_path_factory: pytest.TempPathFactory) -> list[towers.Compared]:
     member = partial(towers.member, str(tmp_path_factory.mktemp("towers") / "store"), 1, 1, 3)
-    # Processes with all that this one has imported: to begin with nothing would take each of them seconds.
+    # Forked processes have this one's imports; importing afresh would take each of them seconds.
     with ProcessPoolExecutor(towers.TOWERS, multiprocessing.get_context("fork")) as pool:
         return list(pool.map(member, range(towers.TOWERS)))
 

@@ -1,4 +1,4 @@
-"""A random start that costs little, for networks of which only the outputs of one test are compared."""
+"""A cheap random start, for networks whose outputs are only compared within one test."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -6,7 +6,7 @@ from contextlib import contextmanager
 import pytest
 from torch import Tensor
 
-# As many numbers as are drawn; a tensor of more repeats them.
+# The length of the drawn block; larger tensors repeat it.
 BLOCK = 1 << 18
 
 

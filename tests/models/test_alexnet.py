@@ -103,5 +103,5 @@ def test_dropout_comes_before_each_dense_layer_that_the_paper_drops(network):
         for part in stage.parts
         if isinstance(network.get_submodule(part), nn.Dropout)
     }
-    # 2012 drops what fc6 and fc7 give, torchvision's single tower what they take.
+    # 2012 applies dropout to the outputs of fc6 and fc7, torchvision's single tower to their inputs.
     assert dropped == ({"fc7", "head"} if network.config.architecture == "alexnet_2012" else {"fc6", "fc7"})

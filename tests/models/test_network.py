@@ -65,7 +65,7 @@ def network(request: pytest.FixtureRequest) -> Iterator[Network]:
 
 @dataclass(frozen=True)
 class Answers:
-    """What a network gives for an image `x`, asked for once."""
+    """A network's outputs for an image `x`, computed once."""
 
     x: Tensor
     maps: dict[str, Tensor]
@@ -92,7 +92,7 @@ def test_trunk_and_crown_at_every_cut_give_what_the_network_gives(network, answe
     assert logits.shape == (1, network.config.classes)
     assert logits.std() > 0
     assert network.cuts == ("input", *(stage.name for stage in network.stages))
-    # The next test but one holds that these are what the trunk of each cut gives.
+    # The next test but one checks that the trunk of each cut gives these outputs.
     maps = {"input": x, **answers.maps, network.cuts[-1]: network.split(network.cuts[-1])[0](x)}
     for cut in some_cuts(network):
         assert torch.equal(network.split(cut)[1](maps[cut]), logits), cut
@@ -138,7 +138,7 @@ def test_every_parameter_gets_a_gradient(network):
     network.train()
     for module in network.modules():
         if isinstance(module, StochasticDepth):
-            # It would leave out a whole block where it drops both images.
+            # Stochastic depth would leave out a whole block if it drops both images.
             module.eval()
     try:
         logits, others = network.with_auxiliaries(images(network.config.architecture, count=2))
@@ -297,7 +297,7 @@ def test_the_smallest_image_runs_and_a_smaller_one_is_refused_with_its_size(netw
         for refuse in (network, network.pooled, network.feature_maps, network.with_auxiliaries, trunk):
             with pytest.raises(InputError, match=f"{smallest} px or more for {name}, got {smallest - 1} x"):
                 refuse(small)
-        # It is the smallest: without the check torch refuses.
+        # It is the smallest input: without the check, torch fails below it.
         monkeypatch.setattr(network, "smallest_input", 1)
         with pytest.raises(RuntimeError):
             network(small)

@@ -1,4 +1,4 @@
-"""Outputs of every network under weights that anybody can make again, against those of other implementations.
+"""Outputs of every network under reproducible weights, against those of other implementations.
 
 The rule for weights and images is that of section 3 of `reference/README.md`; it is written out here again, so
 that a slip in either copy shows.
@@ -37,7 +37,7 @@ STORED = (
 def uniform(key: str, count: int, transformed: Callable[[np.ndarray], np.ndarray] | None = None) -> np.ndarray:
     """`count` numbers in (-1, 1), float64: the finaliser of MurmurHash3 over the position, seeded by the text.
 
-    With `transformed` they are float32, what it makes of them block by block, so that no large array waits in memory.
+    With `transformed` they are its float32 outputs, computed block by block, so that no large array waits in memory.
     """
     numbers = np.empty(count, np.float64 if transformed is None else np.float32)
     for start in range(0, count, 1 << 16):
@@ -97,7 +97,7 @@ def test_the_rule_gives_the_numbers_that_its_text_states():
 
 
 def rule_names(network: Network) -> dict[str, str]:
-    """By our tensor name, the name that the reference fills a tensor by; the same for all that have library names."""
+    """By graft's tensor name, the name that seeds it in the reference; the same for all that have library names."""
     names = {name: name for name in network.state_dict()}
     if network.config.architecture in ("vgg11_lrn", "vgg16_c"):
         layers = list(dict.fromkeys(name.rpartition(".")[0] for name in names))

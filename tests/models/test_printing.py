@@ -1,4 +1,4 @@
-"""What a network prints of itself."""
+"""How a network prints itself."""
 
 from xml.etree import ElementTree
 

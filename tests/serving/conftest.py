@@ -1,4 +1,4 @@
-"""A saved model and a service of it, for all tests of this room."""
+"""A saved model and a service for it, for all tests of this room."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,7 +14,7 @@ from graft.weights.saved import SavedModel, save_model
 
 @pytest.fixture(scope="session")
 def letters_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The bundled letters as a saved model."""
+    """The bundled letters network as a saved model."""
     base = load_base("latin_letters")
     folder = tmp_path_factory.mktemp("served") / "letters"
     budgets = (
@@ -30,7 +30,7 @@ def letters_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def service(letters_run: Path) -> Iterator[Served]:
-    """The letters at work, as they are served by default."""
+    """A running service of that model with the default options."""
     needs_extra()
     with served(letters_run) as running:
         yield running
@@ -38,7 +38,7 @@ def service(letters_run: Path) -> Iterator[Served]:
 
 @pytest.fixture(scope="session")
 def extra() -> None:
-    """What answers over HTTP is installed."""
+    """Skip where the HTTP extra is not installed."""
     needs_extra()
 
 

@@ -35,11 +35,11 @@ class Served:
     log_file: Path
 
     def log(self) -> list[dict[str, Any]]:
-        """The lines of its log."""
+        """The lines of the log."""
         return [json.loads(line) for line in self.log_file.read_text().splitlines()]
 
     def wait_for_log(self, fits: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
-        """The first line of the log that fits, which is written after an answer."""
+        """Wait for the first matching line of the log, which is written after an answer."""
         until = time.monotonic() + PATIENCE
         while time.monotonic() < until:
             for line in self.log():
@@ -49,13 +49,13 @@ class Served:
         raise AssertionError("no line of the log fits")
 
     def workers(self) -> list[int]:
-        """The processes that compute."""
+        """The worker processes."""
         children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text()
         return [int(number) for number in children.split()]
 
 
 def client_of(served: Served, **options: Any) -> Any:
-    """A client without certificates, which take longer to read than all else."""
+    """A client without certificates, which take longer to load than everything else."""
     import httpx
 
     return httpx.Client(base_url=served.url, verify=False, **options)

@@ -1,4 +1,4 @@
-"""A worker without a model, for tests of what is around it: an image says what is to happen.
+"""A worker without a model, for tests of what surrounds it: the image says what is to happen.
 
 `echo …` is answered with its own text as an error, `slow …` after 0.1 s, and `die` ends the process.
 """

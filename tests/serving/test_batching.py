@@ -1,4 +1,4 @@
-"""Images wait in order, go in batches, and no more of them wait than may."""
+"""Images wait in order, leave in batches, and the queue never exceeds its limit."""
 
 import asyncio
 import time
@@ -37,7 +37,7 @@ def test_an_image_waits_for_others_no_longer_than_asked() -> None:
         await asyncio.sleep(0.05)
         queue.put(jobs("b"))
         assert names(await taking) == "ab"
-        # One that waited while the workers were busy does not wait again.
+        # An image that waited while the workers were busy does not wait again.
         queue.put(jobs("c"))
         await asyncio.sleep(0.25)
         began = time.monotonic()
@@ -57,7 +57,7 @@ def test_where_images_go_singly_none_waits_and_many_go_together() -> None:
         queue.put(jobs(*"abcdefghij"))
         taken = [names(await queue.take(32, 5.0, singly=True)) for _ in range(3)]
         assert taken == ["abcdefgh", "i", "j"]
-        # Of a batch that clients have left, nothing says how many go together the next time.
+        # A batch that its clients have left says nothing about the size of the next one.
         gone = jobs(*"ab")
         queue.put(gone)
         for job in gone:
@@ -121,7 +121,7 @@ def test_how_long_the_queue_takes_is_told_by_what_is_answered_side_by_side() -> 
         queue = Queue(10)
         queue.put(jobs(*"abcdefghij"))
         assert queue.seconds_to_clear() == 1
-        # Ten at a time, of which one comes alone and nine together, take eight seconds.
+        # Ten images at a time, one alone and nine together, take eight seconds.
         for images in (1, 9, 1, 9):
             queue.took(images, seconds=8.0, under_way=10)
         assert queue.seconds_to_clear() == 8

@@ -1,4 +1,4 @@
-"""Clients that break off, bombs, slow bodies, and a killed worker: nobody else gets a wrong answer, or none."""
+"""Clients that break off, bombs, slow bodies and a killed worker: every other client still gets the right answer."""
 
 import os
 import random
@@ -26,7 +26,7 @@ BOMBS = (png(30_000, 30_000, 8, 2, b""), png(8000, 8000, 8, 2, b"\0" * 24_001 * 
 
 @pytest.fixture(scope="module")
 def known(letters_run: Path) -> list[tuple[bytes, str, float]]:
-    """Images with the label and probability that Python has for them."""
+    """Images with the label and probability that Python gives."""
     pixels, _ = render_letters(LATIN, dejavu_fonts(), 1, seed=8)
     images = [encode(Image.fromarray(image[:, :, 0]), "PNG") for image in pixels]
     found = graft.load(letters_run, precision="float32").predict(images)
@@ -44,7 +44,7 @@ def head(length: int) -> bytes:
 
 
 def cut(running: Served, data: bytes) -> None:
-    """Ask, and be gone after 20 ms."""
+    """Send a request and disconnect after 20 ms."""
     address = urlsplit(running.url)
     with socket.create_connection((address.hostname, address.port), 10) as connection:
         connection.sendall(head(len(data)) + data[: random.choice((len(data), len(data) // 2))])
@@ -52,7 +52,7 @@ def cut(running: Served, data: bytes) -> None:
 
 
 def slow(running: Served) -> None:
-    """Send a body that never ends until the service gives it up."""
+    """Send an endless body until the service gives up."""
     address = urlsplit(running.url)
     with socket.create_connection((address.hostname, address.port), 10) as connection:
         connection.sendall(head(9999))
@@ -100,7 +100,7 @@ def test_the_service_survives_and_nobody_gets_a_wrong_answer(
                             wrong.append(answer.text)
 
         def kill() -> None:
-            """Kill a worker, see the service say so (how soon, `test_pool.py` holds), and see it ready again."""
+            """Kill a worker, see the service report it (`test_pool.py` checks how soon), and see it ready again."""
             time.sleep(1)
             os.kill(running.workers()[0], signal.SIGKILL)
             began = time.monotonic()
@@ -116,7 +116,7 @@ def test_the_service_survives_and_nobody_gets_a_wrong_answer(
                 client.result()
             killing.result()
         assert not wrong
-        # How many are answered in that time is for benchmarks/serving.py to say.
+        # benchmarks/serving.py measures how many are answered in that time.
         assert 200 in statuses and set(statuses) <= {200, 429, 503}
 
         with client_of(running) as client, ThreadPoolExecutor(8) as threads:

@@ -1,4 +1,4 @@
-"""Connections that send nothing, or little at a time, are closed, and keep nobody out."""
+"""Connections that send nothing, or little at a time, are closed and keep nobody out."""
 
 import asyncio
 import time
@@ -87,7 +87,7 @@ def test_what_sends_no_whole_head_is_closed_in_time() -> None:
             [0.4, 0.4], abs=0.3
         )
         dripping.cancel()
-        # One that has its answer is kept for the next request, and not for half of one.
+        # A connection that has its answer is kept for the next request, but not for half of one.
         reader, writer = await open_one()
         assert await answered((reader, writer))
         writer.write(REQUEST[:9])
@@ -148,7 +148,7 @@ def test_a_head_without_an_end_is_refused_while_it_comes() -> None:
             if reader.at_eof() or writer.transport.is_closing():
                 break
         assert sent < 500_000
-        # Behind a request that is still being answered there is nothing to say: it is closed.
+        # While a request is being answered, the next one cannot be refused with a sentence: the connection is closed.
         reader, writer = await open_one()
         writer.write(REQUEST.replace(b"/ ", b"/slow ", 1) + REQUEST[:-2])
         began = time.monotonic()

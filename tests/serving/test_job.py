@@ -1,4 +1,4 @@
-"""Rows of a long job are kept as they come, and gone on with."""
+"""Rows of a long job are stored as they come, and the job can be resumed."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,7 +25,7 @@ def row(image: Named) -> Prediction:
 
 
 def begin(out: Path, count: int, job: Job = JOB) -> None:
-    """A job that is interrupted after so many rows."""
+    """Begin a job and interrupt it after some rows."""
     with pytest.raises(KeyboardInterrupt), unfinished(out, job, False, False) as kept:
         for image in IMAGES[:count]:
             kept.add(row(image))

@@ -1,4 +1,4 @@
-"""Predictions in parts: one row for each image whatever dies, and a job that goes on with what is there."""
+"""Predictions in parts: one row for each image whatever dies, and a job that resumes from existing parts."""
 
 from collections import deque
 from pathlib import Path
@@ -20,7 +20,7 @@ JOB = Job("digest", "ray auto", 1, "", "{}")
 
 
 class Named:
-    """Images of which only the names are asked for."""
+    """Images of which only the names are used."""
 
     def __len__(self) -> int:
         return 50
@@ -35,7 +35,7 @@ class Named:
 
 
 class Fake:
-    """Hands that answer the latest part first, and die over some."""
+    """Workers that answer the latest part first, and die over some parts."""
 
     count = 2
 

@@ -49,7 +49,7 @@ def open_page(browser: Any, service: Served) -> Iterator[Any]:
 
 
 def given(page: Any, event: str, *names: str) -> None:
-    """Let files be dropped on the page or pasted into it."""
+    """Drop files on the page, or paste them into it."""
     page.evaluate(
         """([event, names, text]) => {
             const bytes = Uint8Array.from(atob(text), letter => letter.charCodeAt(0));
@@ -105,7 +105,7 @@ def test_a_folder_that_is_dropped_has_its_images_at_any_depth(open_page: Any, tm
     page.locator("#gallery .bars").nth(1).wait_for()
     assert page.locator("#gallery h2").all_inner_texts() == ["folder/a/c.png", "folder/b.png"]
     assert page.locator("#dropped").inner_text() == "1 other file was passed over."
-    # What is no file is told of, and nothing else happens.
+    # What is no file is reported, and nothing else happens.
     drop(items=[{"mimeType": "text/plain", "data": "a.png"}])
     page.get_by_text("There was no image among this").wait_for()
     assert page.locator("#gallery li.card").count() == 2
@@ -184,7 +184,7 @@ def test_text_stands_out_in_light_and_dark(scheme: str, open_page: Any) -> None:
 @needs_browser
 def test_everything_is_reached_by_keyboard_and_has_a_name(open_page: Any) -> None:
     page = open_page()
-    # From here on the browser hands over the dialog; told just before the key, it may show its own when busy.
+    # From here on the browser hands over the dialog; subscribed just before the key, a busy one may show its own.
     page.on("filechooser", lambda dialog: None)
     page.set_input_files("#files", chosen("a.png"))
     page.locator("#gallery .bars").wait_for()

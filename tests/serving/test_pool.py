@@ -24,7 +24,7 @@ STAND_IN = Path(__file__).with_name("stand_in.py")
 
 @pytest.fixture(autouse=True)
 def stand_in(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
-    """Workers without a model; the file decides which version of none they load."""
+    """Workers without a model; the file decides which version they pretend to load."""
     version = tmp_path / "version"
     version.write_text("one")
     monkeypatch.setenv("STAND_IN_VERSION", str(version))
@@ -184,7 +184,7 @@ def test_a_request_that_is_given_up_or_not_answered_in_time_leaves_nothing_waiti
         await asyncio.sleep(0.01)
         asking.cancel()
         await asyncio.gather(asking, return_exceptions=True)
-        # What is left takes no time.
+        # What is left waits no longer.
         assert "echo" in (await service.answer([Given("", b"echo")])).of_images[0]["error"]
         await service.close()
 

@@ -272,14 +272,14 @@ def test_an_image_of_pil_that_cannot_be_read_carries_an_error_in_its_place(
 
 
 class PathOfItsOwn:
-    """A path of a caller's own kind, which gives none."""
+    """A path-like object of the caller's whose path cannot be had."""
 
     def __fspath__(self) -> str:
         raise RuntimeError("no path today")
 
 
 class ArrayOfItsOwn:
-    """What numpy would make an array of, and cannot."""
+    """An object that numpy tries to turn into an array, and cannot."""
 
     def __array__(self, *arguments: object, **options: object) -> np.ndarray:
         raise RuntimeError("no array today")
@@ -292,7 +292,7 @@ def _released() -> memoryview:
 
 
 def _ragged() -> torch.Tensor:
-    """Tensors of several shapes as one, which torch warns of."""
+    """Tensors of several shapes in one nested tensor, about which torch warns."""
     with warnings.catch_warnings(action="ignore"):
         return torch.nested.nested_tensor([torch.zeros(3, 8, 8), torch.zeros(3, 9, 9)])
 
@@ -332,7 +332,7 @@ def test_one_odd_image_has_an_error_in_its_place_and_ends_nothing(
     assert [each.error is None for each in found] == [True, False, True]
     error = str(found[1].error)
     assert error.startswith("expected ") and ", got " in error and "\n" not in error
-    # Alone it is one answer as well, or where it is nothing at all a sentence; of several tensors, one for each.
+    # Alone it also gives one answer, or an error if it is nothing at all; several tensors give one each.
     try:
         alone = classifier.predict(odd)
     except InputError as refused:

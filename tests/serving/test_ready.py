@@ -71,7 +71,7 @@ def test_all_know_how_many_images_go_side_by_side_without_reading_the_network(ca
     ready = open_ready(asked_of(run, singles=True))
     assert isinstance(ready, ReadyClassifier) and ready.lanes == alone.lanes
     assert ready._saved is None, "the network was read"
-    # Those that are compiled for eight gain by going together, and so do PyTorch's.
+    # Networks compiled for eight images gain from batching, and so does PyTorch.
     assert load(run, engine="openvino", precision="float32").lanes == load(run, engine="torch").lanes == 0
 
 
@@ -85,7 +85,7 @@ def test_they_give_the_same_answers_to_the_bit(cache: Path, run: Path, precision
     assert ready._saved is None, "the network was read"
     assert (ready.classes, ready.preprocessing) == (classifier.classes, classifier.preprocessing)
     assert (ready.facts, str(ready.choice)) == (classifier.facts, str(classifier.choice))
-    # What needs the network gets it.
+    # Whatever needs the network still gets it.
     assert ready.saved.network.config == classifier.saved.network.config
 
 

@@ -1,4 +1,4 @@
-"""What the service answers: images in every way that they may be sent, and a sentence for everything else."""
+"""The service's answers: to images sent in every supported way, and a sentence for everything else."""
 
 import asyncio
 import json
@@ -32,7 +32,7 @@ def client(service: Served) -> Iterator["httpx.Client"]:
 
 @pytest.fixture(scope="module")
 def stand_in(extra: None) -> Iterator[Served]:
-    """A service without a model that asks for a key, has little room, and fetches from this machine."""
+    """A service without a model that requires a key, has tight limits, and fetches from this machine."""
     options = ("--max-bytes", "100kB", "--max-files", "4", "--max-waiting", "4", "--max-batch", "1", "--timeout", "1s")
     with served("none", *options, "--cors", "https://a.example", model=False, GRAFT_API_KEY="0123456789") as running:
         yield running
@@ -230,7 +230,7 @@ def test_every_example_that_openapi_shows_is_answered(client: "httpx.Client") ->
         for content, body in methods.get("post", {}).get("requestBody", {}).get("content", {}).items():
             for name, example in body.get("examples", {}).items():
                 answer = client.post(path.replace("{model}", "letters"), json=example["value"])
-                # The address is of a host that nobody named here.
+                # The address has a host that was not allowed.
                 assert answer.status_code == (403 if name == "url" else 200), (path, content, name, answer.text)
                 tried += 1
     assert tried == 4
@@ -364,7 +364,7 @@ def test_a_full_queue_says_when_to_come_back(stand_in: Served) -> None:
 
 
 def raw(served: Served, *parts: bytes, pause: float = 0.0) -> bytes:
-    """What comes back on a connection that these parts are written to, until it is closed."""
+    """Write the parts to a connection, and return what comes back until it is closed."""
     address = urlsplit(served.url)
     with socket.create_connection((address.hostname, address.port), 20) as connection:
         for part in parts:
@@ -403,14 +403,14 @@ def test_a_slow_body_is_given_up(stand_in: Served) -> None:
 def test_what_is_no_http_is_refused(stand_in: Served) -> None:
     assert raw(stand_in, b"\x16\x03\x01 hello\r\n\r\n").startswith(b"HTTP/1.1 400")
     assert raw(stand_in, b"GET / HTTP/1.1\r\nHost: a\r\nX: " + b"x" * 100_000).startswith(b"HTTP/1.1 431")
-    # As everything that is refused: with a sentence and an id.
+    # Like every refusal: with a sentence and an id.
     head, _, body = raw(stand_in, b"GET / HTTP/1.1\r\nHost: a\r\nX: \x00\r\n\r\n").partition(b"\r\n\r\n")
     told = json.loads(body)
     assert told["error"].startswith("expected ") and f"x-request-id: {told['id']}".encode() in head
 
 
 class Elsewhere(BaseHTTPRequestHandler):
-    """A host of images: one, a way to another host, one too large, and none."""
+    """A host with an image, a redirect to another host, an image too large, and no image."""
 
     def do_GET(self) -> None:
         self.send_response({"/moved": 302, "/none": 404}.get(self.path, 200))

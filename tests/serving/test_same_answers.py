@@ -1,4 +1,4 @@
-"""However an image comes, it is answered as in Python."""
+"""However an image arrives, its answer is the same as in Python."""
 
 import io
 import json
@@ -81,7 +81,7 @@ def images() -> list[bytes]:
 
 @pytest.fixture(scope="module")
 def expected(letters_run: Path, images: list[bytes]) -> list[Prediction]:
-    """What Python says, in float32, as the service computes by default."""
+    """Python's answers in float32, the service's default."""
     found = graft.load(letters_run, precision="float32").predict(images, top=len(LATIN))
     assert [each.error for each in found] == [None] * COUNT
     assert len({each.label for each in found}) > 15
@@ -92,7 +92,7 @@ def assert_same(expected: list[Prediction], found: list[tuple[str, float]]) -> N
     assert len(found) == COUNT
     for place, (one, (label, probability)) in enumerate(zip(expected, found, strict=True)):
         assert one.probability == pytest.approx(probability, abs=WITHIN), place
-        # Only where two classes are as likely may the other be named.
+        # The label may differ only where two classes are equally likely.
         assert label == one.label or one.top[0][1] - one.top[1][1] < 2 * WITHIN, place
 
 

@@ -25,7 +25,7 @@ from graft.weights.base import load_base
 from graft.weights.saved import SavedModel, save_model
 
 ENGINES = ("torch", "openvino")
-# Seconds until a process that waits for threads that are not there counts as hanging.
+# Seconds after which a process that waits for missing threads counts as hanging.
 PATIENCE = 60
 
 
@@ -44,12 +44,12 @@ def classifier(request: pytest.FixtureRequest, run_folder: Path) -> Classifier:
 
 
 def noise(count: int, seed: int) -> list[np.ndarray]:
-    """Images uint8 (24, 24, 3), none like another, so that an answer that went to the wrong caller shows."""
+    """Images uint8 (24, 24, 3), all different, so that an answer to the wrong caller shows."""
     return list(np.random.default_rng(seed).integers(0, 256, (count, 24, 24, 3), dtype=np.uint8))
 
 
 def test_threads_get_the_answers_that_they_would_get_alone(run_folder: Path, classifier: Classifier) -> None:
-    # Of several batches, of one that is not full, and of a single image.
+    # Several batches, one that is not full, and a single image.
     groups = [noise(count, seed) for seed, count in enumerate((70, 33, 5, 1))]
     alone = graft.load(run_folder, engine=classifier.choice.engine, precision="float32")
     expected = [alone.predict(group) for group in groups]
@@ -149,9 +149,9 @@ def test_a_copy_is_a_classifier_of_its_own(classifier: Classifier, duplicate: Ca
 
 
 def run(file: Path, script: str, *arguments: object) -> str:
-    """What `script`, written to `file` (a spawned process reads it again), prints."""
+    """The output of `script`, written to `file` because a spawned process reads it again."""
     file.write_text(script)
-    # Threads that wait for each other sleep, as those of the command `graft` do.
+    # Waiting threads sleep, as in the command `graft`.
     environment = os.environ | {"OMP_WAIT_POLICY": "PASSIVE"}
     command = [sys.executable, file, *arguments]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=PATIENCE, check=False)

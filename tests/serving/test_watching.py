@@ -11,7 +11,7 @@ from graft.serving.watching import arrivals
 
 
 def looks(folder: Path, steps: list[Callable[[], object]]) -> Iterator[list[str]]:
-    """The names that each look tells of, with a step taken between two looks."""
+    """The names that each look reports, with one step between two looks."""
     upcoming = iter(steps)
     for ready in arrivals(folder, lambda seconds: None):
         yield [str(file.relative_to(folder)) for file in ready]

@@ -1,4 +1,4 @@
-"""Fits side by side: to the bit what each is alone, whatever they draw, and none goes on when another fails."""
+"""Fits side by side: each is bit for bit what it is alone, whatever they draw, and all stop when one fails."""
 
 import threading
 import time
@@ -139,12 +139,12 @@ def test_a_refit_ahead_is_to_the_bit_the_refit_that_has_its_turn(letters: Path) 
     assert measured.ahead is not None
     one, other = task.on_a_copy(), task.on_a_copy()
     ahead = refit(one, plan_of(one), measured)
-    # As a run that was interrupted has it.
+    # As in a run that was interrupted.
     later = refit(other, plan_of(other), replace(measured, ahead=None, examples=None))
     assert same(weights(one.base.network), weights(other.base.network)) and not one.base.network.training
     assert not same(weights(one.base.network), weights(task.base.network))
     np.testing.assert_array_equal(ahead.logits[VAL], later.logits[VAL])
-    # What ran at once took no longer than the longer of the two.
+    # Fits that ran at once took no longer than the longer of the two.
     took = measured.ahead.trained.training_seconds
     assert ahead.training_seconds == pytest.approx(max(took, measured.trained.training_seconds))
     assert ahead.temperature == later.temperature == measured.trained.temperature
@@ -197,7 +197,7 @@ def test_fits_wait_for_each_other_where_they_would_share_time_or_draws_or_have_o
     assert lanes(replace(task, deadline=time.perf_counter() + 60), crown) == 1
 
     for count in (1, 2):
-        # Batches are in pieces where processes are asked for, be it one: these draw, and take cores, for themselves.
+        # Requested processes, even a single one, cut batches into pieces, with draws and cores of their own.
         asked = replace(task.processes, count=count, job="job")
         assert lanes(replace(task, processes=asked), crown) == 1
 

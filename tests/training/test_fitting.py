@@ -1,4 +1,4 @@
-"""What every level moves, what it leaves alone, and that caching changes nothing."""
+"""What every level trains, what it leaves alone, and that caching changes nothing."""
 
 import copy
 import json
@@ -29,7 +29,7 @@ from graft.workflows.evaluate import evaluate
 from graft.workflows.train import train
 
 BASE = "resnet20-12fca82f.th"
-# As the weights at the end are, on images as they are.
+# Final weights, and images without augmentation.
 PLAIN = {"label_smoothing": 0.0, "augment": "none", "batch_norm": "batch", "ema_decay": 0.0, "start_share": 0.0}
 CUTS = {
     "head": "pool",
@@ -70,7 +70,7 @@ def test_a_level_moves_its_crown_at_the_rates_it_announced_and_nothing_else(
     level: str, letters: Path, shared: Path, tmp_path: Path
 ) -> None:
     base = str(shared / "weights" / BASE)
-    # One step of Adam, whose length is the rate itself wherever there is a gradient.
+    # One step of Adam has the length of the learning rate wherever there is a gradient.
     recipe = Recipe(1, 64, 1e-4, weight_decay=0.0, schedule="constant", layer_decay=0.5, **PLAIN)
     run = train(letters, base, level, recipe=recipe, out=tmp_path / "run", precision="float32", image_size=32)
     start = untrained_base(base) if level == "scratch" else load_base(base)
@@ -188,7 +188,7 @@ def test_kept_views_come_in_turn_and_differ(shared: Path, tmp_path: Path) -> Non
 def test_as_many_views_are_made_as_a_part_of_the_time_allows(
     limit: float | None, kept: int, expected: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A view takes a second, but for the first ones that are kept from before."""
+    """Each view takes a second, except the first ones, which are already kept."""
     from graft.training import examples
 
     now = 100.0
@@ -249,7 +249,7 @@ def test_a_head_over_all_stages_is_what_its_features_give_on_either_engine(share
         assert features.shape == (1, 40, sum(base.network.head_blocks("stages")))
         found[engine] = features
     np.testing.assert_allclose(found["openvino"], found["torch"], rtol=1e-3, atol=1e-3)
-    # On some rows, as a fold has them; nothing of the network changes until it is given the head.
+    # On some rows, as in a fold; nothing in the network changes until it is given the head.
     assert base.network.config.head == "last"
     rows = np.arange(0, 40, 2)
     head = solve_head(task, features[:, rows], shown.take(rows), "stages")
@@ -275,7 +275,7 @@ def test_the_rate_that_was_announced_is_the_one_that_is_used(letters: Path, shar
 def test_the_score_is_of_the_answers_where_features_are_computed_in_fewer_bits(
     level: str, letters: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Depthwise convolutions answer in float32, whatever they are trained on."""
+    """Depthwise convolutions compute their outputs in float32, whatever they are trained in."""
     told = {}
 
     def noted(task: Task, trunk: Section, splits: dict[str, Images], *given: Any) -> dict[str, Activations]:
@@ -291,7 +291,7 @@ def test_the_score_is_of_the_answers_where_features_are_computed_in_fewer_bits(
     run = train(letters, base, level, out=tmp_path / "run", precision="bfloat16", engine="torch", quiet=True)
     assert told["val"] == "float32" and told.get("train", "bfloat16") == "bfloat16"
     found = evaluate(run.folder, letters, split="val", engine="torch", quiet=True)
-    # Of the same letter in two fonts that are one, a run counts one.
+    # A letter in two identical fonts counts once in a run.
     assert found.scores is not None and found.scores.top1 == (run.val.with_copies or run.val).top1
 
 

@@ -1,4 +1,4 @@
-"""Batch norm that acts on kernels computes what batch norm that acts on maps does."""
+"""Batch norm folded into kernels computes the same as batch norm on maps."""
 
 import copy
 
@@ -10,12 +10,12 @@ from graft.models.catalog import build
 from graft.models.network import Config
 from graft.training.folding import norms_folded
 
-# Convolutions before norms; padded for themselves; in branches; norms before convolutions, which stay.
+# Convolutions before norms; with their own padding; in branches; norms before convolutions, which stay as they are.
 NETWORKS = ["resnet18", "mobilenet_v1_025", "efficientnet_lite0", "googlenet", "densenet121"]
 
 
 def with_statistics(name: str) -> nn.Module:
-    """A crown of a network in float64, whose norms do something."""
+    """A crown in float64 whose norms are not the identity."""
     crown = build(Config(name, classes=3, padding="tensorflow" if "lite" in name else "torch")).split("input")[1]
     generator = torch.Generator().manual_seed(0)
     for module in crown.modules():

@@ -1,4 +1,4 @@
-"""Which crops a head is solved on, by what their folds say."""
+"""Which crops a head is solved on, as decided by their folds."""
 
 from dataclasses import replace
 
@@ -22,7 +22,7 @@ NOISE = np.random.default_rng(1).normal(size=(4, COUNT, WIDTH))
 
 @pytest.fixture(scope="module")
 def task() -> Task:
-    """Of images that are not looked at: only their labels count here."""
+    """A task whose images are never read: only their labels count here."""
     pixels, names = RANDOM.integers(0, 256, (COUNT, 8, 8)).astype(np.uint8), [f"class {each}" for each in LABELS]
     dataset = from_arrays(pixels, names)
     dataset = replace(dataset, splits={TRAIN: dataset.splits["all"]})
@@ -32,11 +32,11 @@ def task() -> Task:
 @pytest.mark.parametrize(
     ("other", "all_of_them"),
     [
-        # The same objects in another light: the folds know them worse with it, but by less than they can tell.
+        # The same objects in another light: the folds do worse with it, but not significantly.
         (FEATURES + NOISE[2], True),
-        # The same, and the folds know them better.
+        # The same objects, and the folds do better.
         (FEATURES + NOISE[1], True),
-        # In each image an object of another class.
+        # An object of another class in each image.
         (np.roll(FEATURES, 1, axis=0), False),
     ],
 )

@@ -1,4 +1,4 @@
-"""The learning-rate range test, alone and in a training."""
+"""The learning-rate range test, alone and in a training run."""
 
 import json
 from dataclasses import replace
@@ -142,7 +142,7 @@ def test_a_fifth_of_the_largest_harmless_rate_is_suggested() -> None:
     rates = np.logspace(-6, 0, 61)
     falls = np.concatenate([np.linspace(2, 1, 41), np.linspace(1.5, 4.5, 20)])  # least at 1e-2
     assert suggest(rates.tolist(), falls.tolist()) == pytest.approx(0.2 * 1e-2, rel=0.3)
-    # What is flat but for chance says nothing of the rates before it explodes.
+    # A loss that is flat but for chance says nothing about the rates before it explodes.
     noise = 1 + 0.01 * np.random.default_rng(0).standard_normal(61)
     flat = np.where(rates < 2e-3, noise, 2.0)
     assert suggest(rates.tolist(), flat.tolist()) == pytest.approx(0.2 * rates[rates < 2e-3].max())
@@ -208,7 +208,7 @@ def test_a_resumed_run_goes_on_at_the_rate_it_was_begun_with(
     (out / RATE_RANGE_FILE).write_text(json.dumps({**said, "suggested": 1.25e-4}))
     monkeypatch.setattr("graft.training.crowns.fit_crown", seen)
     train(out, resume=True)
-    # On what is trained on at first, and in the end on all.
+    # The first fit is on the training images, the last on all images.
     assert rates == [1.25e-4, 1.25e-4]
 
 

@@ -242,7 +242,7 @@ def test_every_image_counts_in_every_epoch() -> None:
 
 
 def test_a_recipe_that_leaves_something_open_is_refused(letters: tuple[PixelInputs, PixelInputs]) -> None:
-    # What it leaves open would be settled for a random start, at ten times the learning rate of a pretrained one.
+    # Open settings would be resolved for a random start, with ten times the learning rate of a pretrained one.
     with pytest.raises(TypeError, match="expected a recipe with nothing left open, got a Recipe: call its `resolve`"):
         fit_crown(network().split("input")[1], *letters, Recipe(epochs=1))  # type: ignore[arg-type]
     with pytest.raises(TypeError, match="learning_rate"):
@@ -258,7 +258,7 @@ def lenet(seed: int = 0) -> Network:
 def steps_of(
     net: Network, splits: tuple[PixelInputs, PixelInputs], recipe: ResolvedRecipe, **more: Any
 ) -> tuple[CrownFit, list]:
-    """The training, and the weights that `net` had after every epoch, whichever were kept."""
+    """The result of training, and the weights of `net` after every epoch, whichever were kept."""
     states: list[dict[str, torch.Tensor]] = []
     found = fit_crown(
         net.split("input")[1], *splits, recipe, watcher=Watcher(lambda history: states.append(state(net))), **more
@@ -299,7 +299,7 @@ def test_accumulated_batches_make_the_step_of_a_larger_one(
     class_weights: str, large_letters: tuple[PixelInputs, PixelInputs]
 ) -> None:
     train, val = large_letters
-    # Uneven classes, and a last step of fewer images than the others.
+    # Uneven classes, and a last step with fewer images than the others.
     train = replace(train, views=(train.views[0][:54],), labels=train.labels[:54])
     results = []
     for batch_size, accumulate in ((16, 1), (8, 2), (4, 4)):
@@ -338,7 +338,7 @@ def test_the_moving_average_is_the_one_computed_by_hand_and_is_what_is_kept(
     assert found.kept > 0
     average = states[0]
     for step, after in enumerate(states[1 : found.kept + 1], 1):
-        # A start that is worth keeping counts as any step does; a random one is soon forgotten.
+        # A start worth keeping counts like any step; a random one is soon forgotten.
         decay = 0.6 if start_share else min(0.6, (1 + step) / (10 + step))
         average = {name: decay * average[name] + (1 - decay) * after[name] for name in average}
     parameters = {name for name, _ in net.named_parameters()}
@@ -431,7 +431,7 @@ def test_every_schedule_learns(schedule: str, large_letters: tuple[PixelInputs, 
 
 
 class Cramped(torch.nn.Module):
-    """A network for which memory runs out, as torch says it, with more than eight images at once."""
+    """A network that runs out of memory, with torch's error, on more than eight images at once."""
 
     def __init__(self, net: torch.nn.Module) -> None:
         super().__init__()
@@ -502,7 +502,7 @@ def test_mixed_images_train_towards_mixed_labels(way: str, letters: tuple[PixelI
     again = list(mixed([(x, y)], settings, crown, torch.Generator().manual_seed(0)))
     assert torch.equal(batches[0][0], again[0][0]) and not torch.equal(batches[0][0], x)
     assert batches[0][1].shape == (16, 5)
-    # A loss against parts of classes is the same mixture of losses against classes.
+    # The loss for mixed targets is the same mixture of the losses for single classes.
     logits, targets = torch.randn(16, 5), batches[0][1]
     each = -(targets * logits.log_softmax(1)).sum(1).mean()
     torch.testing.assert_close(loss_of(torch.nn.Identity(), logits, targets), each)
@@ -521,12 +521,12 @@ def test_bfloat16_trains_nearly_as_float32(letters: tuple[PixelInputs, PixelInpu
     assert results["bfloat16"] != results["float32"]
 
 
-# In two epochs of two steps weights have moved, and statistics too.
+# Two epochs of two steps move weights and statistics.
 SHORT = replace(RECIPE, epochs=2, batch_size=32)
 
 
 def settled(letters: tuple[PixelInputs, PixelInputs]) -> Network:
-    """A network whose stored statistics are those of images, as are those that come with weights."""
+    """A network whose stored statistics come from images, like those of published weights."""
     net = network().train()
     with torch.no_grad():
         for _ in range(5):
@@ -544,7 +544,7 @@ def test_what_is_kept_is_a_share_of_the_start_and_the_rest_of_the_end(
         net = settled(letters)
         found = fit_crown(net.split("input")[1], *letters, replace(recipe, start_share=share), keep_last=True)
         ends[share] = net.state_dict()
-        # The scores are those of what is kept.
+        # The scores are those of the weights that are kept.
         logits = torch.from_numpy(crown_logits(net.split("input")[1], letters[1]))
         loss = torch.nn.functional.cross_entropy(logits, torch.from_numpy(letters[1].labels))
         assert found.history[-1].val_loss == pytest.approx(float(loss), rel=1e-5)

@@ -1,4 +1,4 @@
-"""What becomes of a batch that memory has no room for."""
+"""What happens to a batch that does not fit in memory."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -95,7 +95,7 @@ def test_of_the_limit_of_a_container_what_is_in_use_is_not_free(
         assert free_memory() == 100_000_000
         (tmp_path / files.in_use).write_text("70000000\n")
         assert free_memory() == 30_000_000
-        # What was read from files goes as soon as there is need of its room, as in what the machine has.
+        # Pages read from files are freed when their room is needed, so they count as free, as on the whole machine.
         (tmp_path / "memory.stat").write_text(
             "anon 20000000\nhierarchical_memory_limit 100000000\n"
             + "".join(f"{name} {size}\n" for name, size in zip(files.of_files, (30_000_000, 15_000_000), strict=True))

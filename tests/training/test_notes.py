@@ -1,4 +1,4 @@
-"""What is said of a training that made nothing better, or learnt nothing."""
+"""The notes on a training run that improved nothing, or learnt nothing."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -73,7 +73,7 @@ def letters(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-# Where the classifier is fitted again in the end there is nothing to choose an epoch by: none goes back to the start.
+# With a refit on all images there is no val to choose an epoch by, so nothing goes back to the start.
 @pytest.mark.parametrize(
     ("refit", "said"), [(False, "training made nothing better"), (True, "the val loss ended above its start")]
 )

@@ -1,4 +1,4 @@
-"""What a training is going to do, said before it begins."""
+"""What a training run is going to do, said before it begins."""
 
 import pytest
 import torch

@@ -32,14 +32,14 @@ from graft.training.shared_layers import rows_of
 from graft.training.versions import refuse_other_versions, versions
 
 PREPROCESSING = Preprocessing(size=12, mean=(0.5,), std=(0.5,), crop_fraction=1.0)
-# Three epochs of 23 images: six steps each, the last of three images.
+# Three epochs of 23 images: six steps each, the last with three images.
 RECIPE = Recipe(epochs=3, batch_size=4, learning_rate=3e-3, augment="medium", ema_decay=0.9).resolve()
-# One process as torchrun starts it, of which there might as well be several.
+# One process as torchrun starts it: it cuts its batches as if there were several.
 ONE = Processes(job="letters")
 
 
 class Tiny(nn.Module):
-    """Convolutions, a batch norm and dropout of images and of units."""
+    """Convolutions, batch norm, and dropout of whole images and of units."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -50,14 +50,14 @@ class Tiny(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.norm(self.conv(x)).relu()
-        # As stochastic depth: the whole branch of an image.
+        # Like stochastic depth: drops the whole branch of an image.
         x = x * nn.functional.dropout(x.new_ones((len(x), 1, 1, 1)), 0.1, self.training)
         return self.head(nn.functional.dropout(x.flatten(1), 0.3, self.training))
 
 
 @dataclass(frozen=True)
 class Ledgered:
-    """Inputs that note the images of every batch that is taken from them."""
+    """Inputs that record the images of every batch taken from them."""
 
     inputs: PixelInputs
     taken: list[list[int]]
@@ -84,7 +84,7 @@ def letters() -> tuple[PixelInputs, PixelInputs]:
 
 
 def drawn() -> tuple[PixelInputs, PixelInputs]:
-    """Five letters: 23 images in a view for each of three epochs, and 10 to judge by."""
+    """Five letters: 23 images with one view for each of three epochs, and 10 to validate on."""
     images, labels = render_letters(LATIN[:5], dejavu_fonts(), 7, 0)
     strength = STRENGTHS["medium"]
     views = tuple(
@@ -100,7 +100,7 @@ def drawn() -> tuple[PixelInputs, PixelInputs]:
 
 
 def member(rank: int, count: int, folder: Path, work: Callable[[Processes], Any]) -> None:
-    """What one of the processes does; its outcome goes to a file of its own."""
+    """The work of one process; it writes its outcome to a file of its own."""
     from torch.distributed import FileStore
 
     torch.set_num_threads(1)
@@ -114,7 +114,7 @@ def member(rank: int, count: int, folder: Path, work: Callable[[Processes], Any]
 
 
 def start(count: int, folder: Path, work: Callable[[Processes], Any]) -> list[BaseProcess]:
-    """Processes with all that this one has imported: to begin with nothing would take each of them seconds."""
+    """Fork processes, which have this one's imports; importing afresh would take each of them seconds."""
     folder.mkdir()
     fork = multiprocessing.get_context("fork")
     members = [fork.Process(target=member, args=(rank, count, folder, work)) for rank in range(count)]
@@ -124,7 +124,7 @@ def start(count: int, folder: Path, work: Callable[[Processes], Any]) -> list[Ba
 
 
 def together(count: int, folder: Path, work: Callable[[Processes], Any]) -> list[Any]:
-    """What each of so many processes comes to."""
+    """The outcome of each of `count` processes."""
     for each in start(count, folder, work):
         each.join(60)
         assert each.exitcode == 0
@@ -146,7 +146,7 @@ def trained(
     seen: Callable[[int, list[int]], None] = lambda step, rows: None,
     **changed: Any,
 ) -> dict[str, Any]:
-    """What a process comes to, and which images it had in every step."""
+    """The outcome of a process, and its images in every step."""
     taken: list[list[int]] = []
     steps: dict[int, list[int]] = {}
 
@@ -181,7 +181,7 @@ def test_any_number_of_processes_comes_to_the_same_bits(
             assert without_seconds(each["fit"]) == without_seconds(alone["fit"])
         for step, rows in alone["steps"].items():
             assert sorted(row for each in parts for row in each["steps"][step]) == sorted(rows), (count, step)
-    # And all but the rounding is that of a training whose batches are not cut into pieces.
+    # Except for rounding, the outcome is that of a run whose batches are not cut into pieces.
     whole = trained(Processes(), letters, **changed)
     for name, tensor in whole["state"].items():
         assert torch.allclose(alone["state"][name], tensor, rtol=0, atol=1e-5), name
@@ -227,7 +227,7 @@ def test_every_image_counts_once_whatever_the_processes_the_batch_and_what_was_s
     left = order[seen * batch_size :]
     own = [own_order(left, batch_size, rank, count) for rank in range(count)]
     assert sorted(np.concatenate(own).tolist()) == sorted(left.tolist())
-    # And each batch is cut, not the epoch: the parts of one, put together, are that batch.
+    # Each batch is cut, not the epoch: the parts of a batch, put together, are that batch.
     for start in range(0, len(left), batch_size):
         batch, together = left[start : start + batch_size], []
         for rank in range(count):
@@ -244,7 +244,7 @@ def test_killed_processes_are_followed_by_another_number_of_them_to_the_same_end
     alone = trained(ONE, letters)
     checkpoint = CheckpointFile(tmp_path / "checkpoints" / "last.safetensors", every=0.0)
     ledger: dict[int, list[int]] = {}
-    # Killed in the middle of the second epoch, and again in that of the third; the first process and another one.
+    # Killed in the middle of the second and of the third epoch: once the first process, once another.
     for attempt, (count, killed, at) in enumerate(((2, 0, 8), (3, 2, 14), (2, None, None))):
         folder = tmp_path / str(attempt)
 
@@ -265,7 +265,7 @@ def test_killed_processes_are_followed_by_another_number_of_them_to_the_same_end
         for path in folder.glob("ledger-*"):
             for number, images in map(json.loads, path.read_text().splitlines()):
                 done.setdefault(number, []).extend(images)
-        # Steps that were done after the last checkpoint are done again.
+        # Steps after the last checkpoint are repeated.
         ledger |= done
         if killed is not None:
             outcome = torch.load(folder / f"{1 - min(killed, 1)}.pt", weights_only=False)
@@ -296,7 +296,7 @@ def test_a_training_goes_on_in_the_middle_of_an_epoch_to_the_bit(
     with pytest.raises(Stopped):
         trained(Processes(), letters, checkpoint, stop, **changed)
     found = trained(Processes(), letters, checkpoint, **changed)
-    # The tenth step was done but not yet kept.
+    # The tenth step was done but not yet stored.
     assert list(found["steps"]) == list(range(10, 19))
     assert found["steps"] == {step: rows for step, rows in alone["steps"].items() if step >= 10}
     assert found["fit"].history == alone["fit"].history

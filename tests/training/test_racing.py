@@ -1,4 +1,4 @@
-"""The race on real images: who enters, on which images, and what there is no time or memory for."""
+"""The race on real images: which levels enter, on which images, and which lack time or memory."""
 
 import time
 from dataclasses import replace
@@ -29,7 +29,7 @@ RULE = TextbookRule(3, "frozen:0.4", False, 20, ())
 
 @pytest.fixture(scope="module")
 def letters(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
-    """Five letters, ten images of each, of which graft sets some aside as val."""
+    """Five letters, ten images of each; graft sets some aside as val."""
     folder = write_letters(tmp_path_factory.mktemp("letters") / "cyrillic", CYRILLIC[:5], 10)
     return with_validation(open_dataset(folder), 0)
 
@@ -78,7 +78,7 @@ def test_heads_are_compared_on_all_images_and_levels_that_train_on_those_held_ou
     assert [each.n for each in standings] == [every, every, held_out]
     assert [each.n_gain for each in standings] == [every, every, held_out]
     assert standings[0].gain == 0.0 and all(each.gain is not None and each.seconds > 0 for each in standings)
-    # What was measured is that of the level alone, and nothing of it stays in the network.
+    # The measurement is that of the level alone, and leaves nothing in the network.
     assert measured.keys() == set(CONTENDERS)
     assert all(found.trained.logits[VAL].shape == (val, 5) for found in measured.values())
     assert all(np.array_equal(before[name], tensor) for name, tensor in task.base.network.state_dict().items())
@@ -109,7 +109,7 @@ def test_no_level_is_chosen_that_no_time_is_left_to_train_again(
     monkeypatch.setattr("graft.transfer.advisor.winner", lambda race: race[-1])
     task = task_of(letters, refit=True)
     assert decide_on(task)[0].plan.level == "frozen:0.4"
-    # Time for the trials, whatever they take here, and none after them.
+    # Time for the trials, however long they take here, and none after them.
     monkeypatch.setattr("graft.training.racing.SAVING_SECONDS", 1e6)
     advice, _ = decide_on(replace(task, deadline=time.perf_counter() + 1e4))
     assert advice.plan.level == "head:stages"
@@ -129,7 +129,7 @@ def test_the_users_own_val_has_no_part_in_the_choice(split_letters: Dataset) -> 
     found = [decide_on(each, own_val=False) for each in (task, other)]
     standings = [[replace(each, seconds=0.0) for each in advice.race] for advice, _ in found]
     assert standings[0] == standings[1]
-    # What was measured there is not what is to be measured on val.
+    # Results of the race do not stand for results on val.
     assert [measured for _, measured in found] == [None, None]
 
 
@@ -154,7 +154,7 @@ def test_a_limited_time_is_divided_between_the_trials_and_the_training_after_the
 
     # Four fifths of the images are tried on, then all are trained on.
     assert left(task_of(split_letters, refit=False), own_val=False) == pytest.approx(40, abs=1)
-    # Where the trial is the fit that is kept, a refit has its part of the time from elsewhere.
+    # If the trial is the fit that is kept, the time for a refit is set apart elsewhere.
     assert left(task_of(letters, refit=True), own_val=True) == pytest.approx(90, abs=1)
     monkeypatch.setattr("graft.training.racing.MOST_IMAGES", 20)
     assert 22 < left(task_of(letters, refit=True), own_val=True) < 25

@@ -34,7 +34,7 @@ from graft.training.recipe import (
 from graft.training.schedules import learning_rate_at, lenet_table, one_cycle, plateau, stale_epochs, step_decay
 from graft.workflows.train import train
 
-# The largest numbers of settings that are whole.
+# The largest values of whole-number settings.
 WHOLE = {
     "epochs": "100,000",
     "batch_size": "65,536",
@@ -43,7 +43,7 @@ WHOLE = {
     "views": "100,000",
 }
 
-# What a recipe may leave open and a resolved one may not.
+# Settings that a recipe may leave open and a resolved one may not.
 OPEN = set(ResolvedRecipe.__annotations__)
 
 
@@ -87,7 +87,7 @@ def test_lenet_follows_its_table_pass_by_pass() -> None:
 def test_a_plateau_divides_by_ten_when_accuracy_stops_improving() -> None:
     scores = [0.1, 0.5, 0.6, 0.6, 0.55, 0.58, 0.7, 0.7, 0.7, 0.69, 0.7, 0.7, 0.6]
     rates = [plateau(1.0, scores[:known]) for known in range(1, len(scores) + 1)]
-    # Three passes without a better one end at the sixth, the tenth and the thirteenth score.
+    # Three epochs without improvement end at the sixth, the tenth and the thirteenth score.
     assert rates == pytest.approx([1, 1, 1, 1, 1, 0.1, 0.1, 0.1, 0.1, 0.01, 0.01, 0.01, 0.001])
     assert [stale_epochs(scores[:known]) for known in (1, 3, 6, 7, 10)] == [0, 0, 3, 0, 3]
 
@@ -166,7 +166,7 @@ def test_as_many_steps_are_taken_however_many_batches_make_one() -> None:
         Recipe(batch_size=128).resolve(True, images=1_280), batch_size=32, accumulate_steps=4
     )
     assert of_four.resolve(True, images=400).epochs == MOST_EPOCHS_PRETRAINED
-    # Of images whose number is not known there are many.
+    # An unknown number of images counts as many.
     assert Recipe(accumulate_steps=100).resolve(True).epochs == EPOCHS_PRETRAINED
 
 

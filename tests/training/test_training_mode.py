@@ -1,4 +1,4 @@
-"""What layers of a crown do otherwise while it trains."""
+"""What a crown's layers do differently in training."""
 
 from collections.abc import Iterator
 

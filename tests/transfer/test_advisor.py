@@ -1,4 +1,4 @@
-"""The textbook's rule on what was measured."""
+"""The textbook's rule, applied to measurements."""
 
 import html
 import re
@@ -100,7 +100,7 @@ def test_a_head_that_nothing_beats_is_explained_with_what_the_others_gained(netw
     assert advice.plan.level == "head"
     assert "no level is expected to beat the head" in advice.plan.reasons
     assert any("but head:stages gained -2.0%" in reason for reason in advice.plan.reasons)
-    # Of what was not tried nothing was measured, and nothing is said of a gain.
+    # A level that was not tried has no measurement, so no gain is mentioned.
     assert not any("frozen:0.4 gained" in reason for reason in advice.plan.reasons)
     alone = decide(network, evidence(0.02), {"a": 50, "b": 50}, [standings[0], standings[2]])
     assert alone.plan.level == "head" and "only the head was tried" in alone.plan.reasons
@@ -128,7 +128,7 @@ def test_a_level_that_the_winner_cannot_be_told_from_is_named(network):
     standings = [standing("head", 0.0, 0.0), standing("head:stages", 0.06, 0.04), standing("frozen:0.4", 0.05, 0.05)]
     reasons = decide(network, evidence(0.4), {"a": 50}, standings).plan.reasons
     assert reasons[-1] == "within the uncertainty of that: head:stages"
-    # So it is where the head wins, whose own gain over itself is certain.
+    # The same holds if the head wins, whose gain over itself is certain.
     head = replace(standing("head", 0.0, 0.0), deviation=0.0)
     standings = [head, standing("head:stages", -0.02, -0.06), standing("frozen:0.4", -0.01, -0.01)]
     reasons = decide(network, evidence(0.02), {"a": 50}, standings).plan.reasons

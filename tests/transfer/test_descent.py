@@ -43,8 +43,8 @@ def test_the_curvature_is_that_of_bfgs_from_the_latest_steps(count: int) -> None
     steps = np.random.default_rng(3).normal(size=(count, 12))
     for step in steps:
         curvature.learn(step, value_and_gradient(step)[1])
-    # One update of the whole matrix for each pair that is kept, in their order; Nocedal and Wright 2006, Numerical
-    # Optimization, equation 6.17.
+    # One update of the full matrix for each stored pair, in order; Nocedal and Wright 2006, Numerical Optimization,
+    # equation 6.17.
     inverse = None
     for step in steps[-PAIRS:]:
         change = value_and_gradient(step)[1]
@@ -89,7 +89,7 @@ def test_where_rounding_hides_the_value_slopes_lead_on() -> None:
     def value_and_gradient(x: np.ndarray) -> tuple[float, np.ndarray]:
         value, gradient = inner(x)
         asked.append(value)
-        # As of a sum of losses in single precision, which never comes near zero.
+        # Like the gradient of a sum of losses in single precision, which never comes near zero.
         return float(np.float32(1 + value) + np.float32(1e-7) * (-1) ** len(asked)), gradient
 
     found = descend(value_and_gradient, np.zeros(40), 1e-7)

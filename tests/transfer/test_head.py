@@ -74,7 +74,7 @@ def test_a_feature_that_never_or_hardly_changes_is_not_blown_up() -> None:
     head = fit_head(x, labels, 3, blocks=(6, 6))
     assert np.isfinite(head.weight).all()
     assert np.abs(head.weight[:, 4]).max() < 1e-6
-    # As large as the others change, it moves the logits no more than they do.
+    # If it varied as much as the others, it would move the logits no more than they do.
     assert np.abs(head.weight[:, 8]).max() < np.abs(np.delete(head.weight, [4, 8], 1)).max()
 
 
@@ -94,7 +94,7 @@ def test_pure_noise_is_left_to_the_strongest_penalties() -> None:
 
 
 def test_views_of_an_image_never_stand_on_both_sides_of_a_fold() -> None:
-    # Noise that repeats itself: whoever sees one view in training knows the label of the other.
+    # Repeated noise: one view in the training part gives away the label of the other.
     random = np.random.default_rng(1)
     x, labels = random.normal(size=(80, 400)).astype(np.float32), np.arange(80) % 2
     random.shuffle(labels)
@@ -150,7 +150,7 @@ def test_features_that_are_not_finite_are_refused(value: float) -> None:
 
 def test_a_head_that_float32_has_no_numbers_for_is_refused() -> None:
     x, labels = clouds(60, 20, 3)
-    # So alike that only enormous weights tell them apart.
+    # So similar that only enormous weights separate them.
     tiny = (x.astype(np.float64) * 1e-100, labels)
     with pytest.raises(GraftError, match="expected finite weights and biases of the head"):
         fit_head(*tiny, 3)

@@ -47,7 +47,7 @@ def test_a_level_is_a_cut(name: str, level: str, cut: str) -> None:
 
 
 @pytest.mark.parametrize("level", ["frozen:0.7", "stages:2", "head", "as-is", "all"])
-# The head of 1998 does not train, which has a test of its own.
+# The head of 1998 does not train; it has a test of its own.
 @pytest.mark.parametrize("name", [name for name in CATALOG if name != "lenet5_1998"])
 def test_every_level_has_a_cut_in_every_network(name: str, level: str) -> None:
     built = network(name)

@@ -1,4 +1,4 @@
-"""How levels stand that were fitted and compared on images held out from them."""
+"""The standings of levels that were fitted, and compared on held-out images."""
 
 from dataclasses import replace
 
@@ -15,7 +15,7 @@ CONTESTANTS = (
 
 
 def right(count: int, of: int = 200) -> np.ndarray:
-    """The first `count` of so many images are classified correctly."""
+    """Answers of which the first `count` are correct."""
     return np.arange(of) < count
 
 
@@ -123,10 +123,10 @@ def test_a_level_that_goes_beyond_another_stands_on_what_that_one_gained() -> No
     assert gain < 0 < beyond
     assert crown.expected == pytest.approx(stages.expected + beyond)
     assert crown.deviation == pytest.approx(np.sqrt(stages.deviation**2 + 1 / weights.sum()))
-    # What was measured is told of the head, as of every level.
+    # The measured gain is that over the head, as for every level.
     assert (stages.beyond, crown.beyond) == (None, "head:stages")
     assert crown.gain == pytest.approx(8 / 40) and winner(standings).level == "frozen:0.4"
-    # Where the other was not tried, it is compared with the head.
+    # If the other level was not tried, it is compared with the head.
     alone = standings_of(field, {name: found[name] for name in ("head", "frozen:0.4")})
     assert alone[2] == standings_of((*field[:2], replace(field[2], beyond=None)), found)[2]
 

@@ -31,7 +31,7 @@ def small_blocks(monkeypatch: pytest.MonkeyPatch):
 
 @pytest.mark.parametrize(
     ("blocks", "weighted", "double", "slope"),
-    # In single precision, that of the loss ends the search: over so few rows at a steeper place than over millions.
+    # In single precision the loss's precision ends the search, at a steeper slope with few rows than with millions.
     [(None, False, True, 1e-5), ((10, 14), True, True, 1e-5), ((10, 14), True, False, 1e-4)],
 )
 def test_it_is_the_same_head(

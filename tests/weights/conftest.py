@@ -1,4 +1,4 @@
-"""What is fetched in tests comes from this machine, into empty caches."""
+"""Tests fetch everything from this machine, into empty caches."""
 
 import threading
 from collections.abc import Iterator

@@ -24,8 +24,8 @@ Tensors = dict[str, Tensor]
 
 @dataclass(frozen=True)
 class Form:
-    """`write` puts it into a folder. `head` says whether the network's own classifier is in it, `notes` what of its
-    notes must say.
+    """`write` puts the checkpoint into a folder. `head` says whether it holds the network's own classifier, and `notes`
+    what the notes on it must say.
     """
 
     name: str
@@ -35,11 +35,11 @@ class Form:
 
 
 class Settings(dict):
-    """As in yacs, easydict and mmengine: a configuration derived from a dictionary."""
+    """A configuration derived from a dictionary, as in yacs, easydict and mmengine."""
 
 
 class Names(list):
-    """As in omegaconf and mmengine: a list of their own."""
+    """A list type of its own, as in omegaconf and mmengine."""
 
 
 class Trainer:

@@ -12,7 +12,7 @@ COMMIT = "c0ffee" + "0" * 34
 
 
 class HubStandIn:
-    """`files` are those of `name`, `asked` what came to be written, with its JSON, `status` how that is answered."""
+    """Holds the `files` of `name`, records write requests and their JSON in `asked`, and answers with `status`."""
 
     def __init__(self, name: str, private: bool = False) -> None:
         self.name, self.private = name, private

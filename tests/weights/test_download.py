@@ -121,7 +121,7 @@ def test_an_address_that_swallows_all_is_given_up_at_once(monkeypatch: pytest.Mo
     monkeypatch.setattr(download, "CONNECT_SECONDS", 0.3)
     with ExitStack() as stack:
         silent = stack.enter_context(socket.create_server(("127.0.0.1", 0), backlog=0))
-        for _ in range(4):  # once as many wait as may, the others are not answered
+        for _ in range(4):  # once the backlog is full, further connections are not answered
             waiting = stack.enter_context(socket.socket())
             waiting.setblocking(False)
             waiting.connect_ex(silent.getsockname())
@@ -152,7 +152,7 @@ def test_without_network_one_sentence_says_what_to_fetch_and_where_to_put_it() -
     assert asked.url in str(caught.value)
     assert str(weights_folder()) in str(caught.value)
     assert "not the right one" not in str(caught.value)
-    # Doing as told, with the wrong file and then the right one.
+    # Follow the advice, with the wrong file and then with the right one.
     (weights_folder() / "net.pth").write_bytes(b"something else")
     with pytest.raises(FetchError, match="not the right one"):
         fetch(asked)
@@ -235,7 +235,7 @@ def test_a_mirror_may_be_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     (tmp_path / "mirror" / "net.pth").write_bytes(BODY)
     monkeypatch.setenv("GRAFT_WEIGHTS_URL", (tmp_path / "mirror").as_uri())
     assert fetch(Download("https://weights.invalid/net.pth", DIGEST)).read_bytes() == BODY
-    # What the mirror lacks is to be had where it was published.
+    # What the mirror lacks comes from where it was published.
     with pytest.raises(FetchError, match=r"mirror/other\.pth .* fetch https://weights\.invalid/other\.pth"):
         fetch(Download("https://weights.invalid/other.pth", DIGEST))
 

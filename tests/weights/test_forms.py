@@ -207,7 +207,7 @@ def test_a_hostile_pickle_stays_inert(container: str, beside: bool, payload: str
     except WeightsError as error:
         assert "expected" in str(error)
     else:
-        # What is only state is kept as such and does nothing; the weights beside it are read.
+        # Mere state is kept as such and does nothing; the weights beside it are read.
         assert beside and torch.equal(file.tensors["a"], torch.ones(2, 2, 1, 1))
     assert not target.exists()
 

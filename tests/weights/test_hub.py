@@ -63,7 +63,7 @@ def repository(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     server.answer = answer
     monkeypatch.setenv("HF_ENDPOINT", server.address)
     monkeypatch.delenv("HF_TOKEN", raising=False)
-    # The library reads its environment when it is imported, which may have been long ago.
+    # The library reads its environment on import, which may have happened long ago.
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
     monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(tmp_path / "token"))
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
@@ -113,7 +113,7 @@ def test_the_cached_folder_serves_when_the_hub_cannot_be_reached_or_fails(
 def test_a_cached_folder_without_its_weights_does_not_serve(
     repository: dict[str, bytes], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    # As left by a tool that wanted the configuration alone.
+    # As left by a tool that fetched only the configuration.
     model = tmp_path / "hub" / "models--someone--insects"
     (model / "snapshots" / COMMIT).mkdir(parents=True)
     (model / "snapshots" / COMMIT / "config.json").write_bytes(FILES["config.json"])

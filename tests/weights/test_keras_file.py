@@ -89,7 +89,7 @@ def as_model(folder: Path, network: Network) -> Path:
         write_numbered(file, network)
     with zipfile.ZipFile(folder / "a.keras", "w") as archive:
         archive.writestr("metadata.json", "{}")
-        # Where a hostile file would put code, in a Lambda layer, is never looked at.
+        # A hostile file would put code into a Lambda layer, which is never looked at.
         archive.writestr("config.json", "{")
         archive.writestr("model.weights.h5", buffer.getvalue())
     return folder / "a.keras"

@@ -57,7 +57,7 @@ def test_every_architecture_is_recognized_from_its_tensors_with_and_without_a_he
         if not key.startswith(f"{head}.") and not key.endswith("num_batches_tracked")
     }
     found = recognize(tensors, "a file")
-    # Nor do these have the counters of batches, which older files lack.
+    # They also lack batch norm's counters of batches, as older files do.
     assert (found.architecture.name, found.has_head) == (name, False)
     assert found.config.classes == CATALOG[name].classes
 

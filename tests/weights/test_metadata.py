@@ -1,4 +1,4 @@
-"""What a weight file says in words becomes numbers of the network and preprocessing."""
+"""The metadata texts of a weight file become numbers for the network and preprocessing."""
 
 from dataclasses import replace
 

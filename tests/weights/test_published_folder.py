@@ -1,4 +1,4 @@
-"""Folders of transformers': layouts of the families that graft has too, and what lies beside the weights."""
+"""transformers' model folders: layouts of the families that graft has too, and what lies beside the weights."""
 
 import json
 from pathlib import Path
@@ -18,7 +18,7 @@ NORM = ("weight", "bias", "running_mean", "running_var")
 
 
 def unit(*layers: str) -> list[str]:
-    """A convolution and its norm, under transformers' words for them."""
+    """A convolution and its norm, under transformers' names."""
     return [
         f"{layer}.{name}"
         for layer in layers

@@ -333,7 +333,7 @@ def test_outputs_of_the_classes_come_back(tmp_path):
     assert "outputs" not in back.facts
     base = load_base(str(tmp_path / "model"))
     assert (base.classes, base.outputs) == (back.classes, back.outputs)
-    # Without the folder nobody knows which outputs the two names are for.
+    # Without the folder, nothing says which outputs the two names belong to.
     assert load_base(str(tmp_path / "model" / "model.safetensors")).classes is None
 
 
@@ -415,7 +415,7 @@ def test_files_that_say_otherwise_than_the_tensors_are_refused_by_name(tmp_path:
 
 def test_a_model_that_was_being_replaced_is_found_where_it_was_put(tmp_path: Path) -> None:
     folder = saved_letters(tmp_path / "run" / "model")
-    # As a process leaves it that is killed between the two renames.
+    # As left by a process killed between the two renames.
     folder.rename(tmp_path / "run" / ".model.old")
     assert load_model(model_folder(tmp_path / "run")).temperature == 1.5
     assert not (tmp_path / "run" / ".model.old").exists()

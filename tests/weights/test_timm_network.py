@@ -1,6 +1,6 @@
 """Networks of timm as bases: cut where they run in a chain, refused where they do not, saved and loaded again.
 
-timm builds them; no weights are fetched, random ones stand in for the published.
+timm builds them; no weights are fetched, random ones stand in for the published ones.
 """
 
 import json
@@ -67,7 +67,7 @@ def largest_difference(one: Tensor, other: Tensor) -> float:
 
 
 def published(folder: Path, name: str, classes: int = 4, **changes: object) -> nn.Module:
-    """A repository on the Hub as timm fills them, with random weights."""
+    """A repository on the Hub as timm writes it, with random weights."""
     model = theirs(name, classes).eval()
     folder.mkdir(exist_ok=True)
     save_file(model.state_dict(), folder / "model.safetensors")
@@ -153,7 +153,7 @@ def test_levels_know_the_stages():
     assert plan_level("head", network, True).cut == "fc"
     assert plan_level("stages:1", network, True).cut == "pool"
     assert plan_level("stages:2", network, True).cut == "stage3"
-    # What drops out before the classifier trains with it.
+    # Dropout before the classifier is trained together with it.
     assert made("regnetx_002").stages[-1].parts == ("head.drop", "head.fc", "head.flatten")
 
 
@@ -179,7 +179,7 @@ def test_a_network_that_is_no_chain_is_refused_by_name_and_place(name, reason):
 
 
 class Sequence(nn.Module):
-    """What timm's models look like, with a forward pass that a test gives."""
+    """A stand-in for timm's models, with a forward pass given by the test."""
 
     feature_info = ({"module": "a"}, {"module": "b"})
 
@@ -230,7 +230,7 @@ def test_names_near_timms_are_offered():
             call("timm:resnest14")
     with pytest.raises(InputError, match=r"did you mean 'resnet18.a1_in1k'.*resnet18\.tv_in1k"):
         load_base("timm:resnet18.a1_in2k")
-    # Places that timm's own create_model would fetch from are no names.
+    # Locations that timm's create_model would fetch from are not names.
     for name in ("timm:hf-hub:timm/resnet18", "timm:local-dir:/tmp", "timm:"):
         with pytest.raises(InputError, match="expected the name of a timm network"):
             load_base(name)
@@ -484,7 +484,7 @@ def test_a_random_start_is_trained(insects, tmp_path):
 
 
 def test_build_refuses_parts_that_give_something_else(monkeypatch):
-    """A chain that closes by accident, because a module answers otherwise the second time."""
+    """A chain that closes by accident, because a module answers differently the second time."""
 
     class Fickle(nn.Flatten):
         calls = 0

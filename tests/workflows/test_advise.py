@@ -46,9 +46,9 @@ def test_the_race_tries_levels_on_the_images_and_the_same_seed_says_the_same(let
     advice = found[0]
     assert [each.level for each in advice.race] == [each.level for each in plausible(load_base(base).network)]
     head, stages, crown = advice.race
-    # Heads are compared on all the images, what trains stages on those that are held out.
+    # Heads are compared on all images, levels that train stages on held-out images.
     assert (head.level, head.n, stages.n, stages.n_gain) == ("head", 48, 48, 48)
-    # Eight images of val are too few, so as many are set aside three more times.
+    # Eight val images are too few, so three more sets of that size are set aside.
     assert crown.n == crown.n_gain == 32 and crown.gain is not None
     assert advice.plan.level in {each.level for each in advice.race}
     assert advice.cost is not None and advice.cost.peak_bytes > 10**6
@@ -114,7 +114,7 @@ def test_a_resumed_run_keeps_the_plan_it_was_begun_with(
         broken.setattr("graft.workflows.train.fit_level", stop)
         train(letters, "latin_letters", "auto", **settings)
     planned = json.loads((tmp_path / "run" / "plan.json").read_text())
-    # The level was measured in the race: neither is done again.
+    # The race has measured the level: neither racing nor measuring is repeated.
     monkeypatch.setattr("graft.workflows.deciding.decide_on", stop)
     monkeypatch.setattr("graft.workflows.train.measure_each", stop)
     run = train(letters, "latin_letters", "auto", resume=True, **settings)

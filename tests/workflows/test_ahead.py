@@ -1,4 +1,4 @@
-"""What is seen of the images while torch is being imported, by a command of its own process."""
+"""What a command finds out about the images while torch is being imported."""
 
 import os
 import subprocess
@@ -16,7 +16,7 @@ from graft.images.preprocessing import Preprocessing
 from graft.progress import NOBODY
 from graft.workflows.ahead import looking_ahead
 
-# What the block waits for stands for the imports: marks are looked for last.
+# The block's waiting stands for the imports; marks are looked for last.
 WAITING = """
 import sys, time
 from pathlib import Path

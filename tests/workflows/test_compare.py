@@ -1,4 +1,4 @@
-"""Levels compared on letters, and what is said of figures that were made up for it."""
+"""Levels compared on letters, and the verdicts on made-up figures."""
 
 from pathlib import Path
 
@@ -97,11 +97,11 @@ def test_progress_is_told_in_epochs_of_the_whole_and_every_training_has_a_line(f
     whole = [(done, of) for step, done, of in told["steps"] if step == name]
     assert whole[0] == (0, total) and whole[-1] == (total, total)
     assert [done for done, _ in whole] == sorted(done for done, _ in whole)
-    # Marks are looked for once in images that have not changed.
+    # Marks are looked for only once in unchanged images.
     steps = {step for step, *_ in told["steps"]} - {"looking for marks"}
     assert steps == {"looking", "comparing", name, "this training", "epochs"}
     assert sum("seed 1: val" in note for note in told["notes"]) == len(LEVELS)
-    # What every training would say is said once.
+    # What every training run would say is said once.
     assert sum("were set aside" in note for note in told["notes"]) == 1
 
 
@@ -188,7 +188,7 @@ def test_the_curves_go_into_a_png_outside_the_images(letters: Path, tmp_path: Pa
             check_png(wrong, [letters], "--plot")
 
 
-# What follows is made up: 100 images, three seeds.
+# Made-up figures from here on: 100 images, three seeds.
 
 
 def training(right: int, curve: list[float], first: int = 0) -> Training:

@@ -1,4 +1,4 @@
-"""The contact sheet of a training."""
+"""The contact sheet of a training run."""
 
 from pathlib import Path
 

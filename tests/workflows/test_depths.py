@@ -34,7 +34,7 @@ FORMS: dict[str, Callable[[np.ndarray], bytes]] = {
 
 @cache
 def letters(each: int, seed: int) -> list[tuple[np.ndarray, str]]:
-    """So many images of each letter, uint8 (height, width), and which it is."""
+    """Draw images of each letter, uint8 (height, width), with their labels."""
     images, labels = render_letters(LETTERS, dejavu_fonts(), each, seed)
     return [(image[:, :, 0], LETTERS[label]) for image, label in zip(images, labels, strict=True)]
 
@@ -82,7 +82,7 @@ def test_one_image_is_predicted_and_evaluated_as_it_was_trained(tmp_path: Path) 
         prediction.label == file.parent.name for file, prediction in zip(files, classifier.predict(files), strict=True)
     ]
     assert np.mean(right) == pytest.approx(run.val.top1)
-    # By itself, as bytes, and as an image of PIL, a file gets the answer that it gets among others.
+    # A file gets the same answer alone, as bytes, as a PIL image, and among others.
     answer = classifier.predict(files)[5].probability
     assert classifier.predict(files[5])[0].probability == pytest.approx(answer, abs=1e-5)
     assert classifier.predict(Image.open(files[5]))[0].probability == pytest.approx(answer, abs=1e-5)

@@ -1,4 +1,4 @@
-"""From a run to what can be seen of it."""
+"""From a run to its explanations."""
 
 import shutil
 from pathlib import Path
@@ -27,7 +27,7 @@ def letters(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def run(letters: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("run") / "letters"
     with pytest.MonkeyPatch.context() as patched:
-        # That of the tests, which is not there yet.
+        # The tests' cache, which is not set yet.
         patched.setenv("GRAFT_CACHE", str(tmp_path_factory.getbasetemp() / "graft-cache"))
         return graft.train(letters, "latin_letters", "head", out=out, quiet=True).folder
 

@@ -78,7 +78,7 @@ def test_by_default_it_lies_in_the_run_and_is_not_overwritten(run: Path) -> None
     with pytest.raises(InputError, match="`overwrite`"):
         graft.export(run, quiet=True)
     assert graft.export(run, overwrite=True, quiet=True).file.read_bytes() == before
-    # What belongs to an export is no more overwritten than itself.
+    # Files that belong to an export are no more overwritten than the export itself.
     (run.parent / "mine.onnx.json").write_text("mine")
     with pytest.raises(InputError, match=r"mine\.onnx\.json"):
         graft.export(run, out=run.parent / "mine.onnx", quiet=True)
@@ -120,7 +120,7 @@ def test_the_script_of_the_docs_needs_no_graft(run: Path, letters: Path, tmp_pat
     notes: list[str] = []
     reporter = graft.Reporter(note=notes.append)
     onnx = graft.export(tmp_path / "model", out=tmp_path / "deep.onnx", check=letters, reporter=reporter).file
-    # What the file leaves to its callers is said, and kept beside it.
+    # What the file leaves to its callers is reported, and stored beside it.
     assert any("uint16 from 0 (black) to 4,095 (white)" in note for note in notes)
     assert json.loads((tmp_path / "deep.onnx.json").read_text())["levels"] == {"uint16": [0, 4095]}
     page = (Path(__file__).resolve().parents[2] / "docs" / "deploy.md").read_text()
@@ -215,13 +215,13 @@ def test_files_of_others_are_told_from_exports(name: str, tmp_path: Path) -> Non
 
 
 def test_weights_of_another_graph_are_not_run(run: Path, tmp_path: Path) -> None:
-    """What is left where an export over another was ended between its two files, or one of them was copied alone."""
+    """An export that overwrote another was interrupted between its two files, or one of the files was copied alone."""
     one = graft.export(run, "openvino", out=tmp_path / "one.xml", quiet=True).file
     other = graft.export(run, "openvino", precision="bf16", out=tmp_path / "other.xml", quiet=True).file
     weights = one.with_suffix(".bin")
     changed = bytearray(weights.read_bytes())
     changed[len(changed) // 2] ^= 1
-    # Of the same length OpenVINO itself takes any.
+    # OpenVINO itself accepts any weights of the right length.
     for wrong in (bytes(changed), other.with_suffix(".bin").read_bytes()):
         weights.write_bytes(wrong)
         with pytest.raises(WeightsError, match=r"one\.bin|one\.xml"):
@@ -308,7 +308,7 @@ def test_fewer_bits_take_less_room_and_answer_nearly_alike(
 
 
 def _eight_bits(file: Path) -> list[np.ndarray]:
-    """The weights that a graph has in eight bits, without what is added to sums."""
+    """The 8-bit weights of a graph, without biases."""
     if file.suffix == ".onnx":
         import onnx
         from onnx import numpy_helper
@@ -325,7 +325,7 @@ def _eight_bits(file: Path) -> list[np.ndarray]:
 def test_eight_bits_that_lose_three_points_are_not_kept(
     run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Ranges of activations that were found on black images are those of none of the run's."""
+    """Activation ranges measured on black images fit none of the run's images."""
     monkeypatch.setattr(export_module, "_pixels", lambda *given: np.zeros((30, 30, 3), np.uint8))
     with pytest.raises(GraftError, match="loses at most 1 point"):
         graft.export(run, "onnx", precision="int8", out=tmp_path / "letters.onnx", quiet=True)
@@ -382,7 +382,7 @@ def test_a_folder_of_timms_is_kept_where_its_network_gives_the_logits(
     assert said["agreement"]["same_labels"] == said["agreement"]["n"] > 0
     assert "keep their label" in done.stderr and "temperature, 1.5," in done.stderr
     assert {each.name for each in tmp_path.iterdir()} == {"letters", "letters.json"}
-    # An export of before may be replaced, and nothing else.
+    # An earlier export may be replaced, but nothing else.
     assert isinstance(CliRunner().invoke(app, given).exception, InputError)
     before = (tmp_path / "letters" / "model.safetensors").read_bytes()
 

@@ -1,4 +1,4 @@
-"""A training told to where a team keeps its experiments; all of it offline."""
+"""Training runs reported to experiment loggers, all of it offline."""
 
 import json
 import subprocess
@@ -26,7 +26,7 @@ def letters(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 class Kept:
-    """A logger that keeps what it is told, and fails where it is told to."""
+    """A logger that records what it receives, and fails where told to."""
 
     def __init__(self, fails_in: str = "") -> None:
         self.fails_in, self.told, self.threads = fails_in, [], set()
@@ -133,7 +133,7 @@ def test_weights_and_biases_works_offline(letters: Path, tmp_path: Path, monkeyp
     graft.train(letters, out=tmp_path / "run", logger="wandb", reporter=reporter, **OPTIONS)
     assert not [note for note in said if "logger" in note]
     (written,) = tmp_path.glob("wandb/offline-run-*/*.wandb")
-    # Another process writes it, and may still be at it.
+    # Another process writes it, and may not have finished.
     until = time.monotonic() + 20
     while b"val_top1" not in written.read_bytes() and time.monotonic() < until:
         time.sleep(0.1)

@@ -163,7 +163,7 @@ def test_commands_know_it_and_what_does_not_says_so(run: graft.Run, table: Path,
     assert command("predict", run.folder, image, "--out", out, "--quiet").returncode == 0
     (row,) = csv.DictReader(out.read_text(encoding="utf-8").splitlines())
     assert row["label"] == "|".join(json.loads(told.stdout)["labels"])
-    # The probability is that of the likeliest, which is not the label where there are several or none.
+    # The probability is that of the likeliest label, not of `label`, which may hold several or none.
     assert [row["likeliest"], float(row["probability"])] == json.loads(told.stdout)["top"][0]
     assert "mean average precision" in command("evaluate", run.folder, table, "--quiet").stdout
     assert "mean average precision" in command("report", run.folder).stdout.lower()

@@ -1,4 +1,4 @@
-"""What a run promises when its training ends, and whether predictions and evaluations obey it."""
+"""What a run promises when its training ends, and whether predictions and evaluations keep it."""
 
 import csv
 import json

@@ -1,4 +1,4 @@
-"""Where graft set val aside itself it is measured on first, and trained on in the end."""
+"""If graft set val aside itself, val is first measured on and finally trained on."""
 
 import csv
 import json
@@ -101,7 +101,7 @@ def test_a_crown_is_trained_on_train_and_then_on_all_up_to_the_last_epoch(
     run = train(letters, "latin_letters", "all", out=tmp_path / "run", epochs=3, quiet=True)
     assert fits == [(40 - run.val.n, run.val.n, 3), (40, None, 3)]
     epochs = [json.loads(line) for line in (run.folder / "metrics.jsonl").read_text().splitlines()]
-    # The epochs are those that val was measured in, and the figure is that of the last.
+    # The epochs are those measured on val, and the figure is that of the last one.
     assert [each["epoch"] for each in epochs] == [0, 1, 2, 3]
     assert run.val.top1 == pytest.approx(epochs[-1]["val_top1"])
 
@@ -124,7 +124,7 @@ def test_test_is_scored_by_the_classifier_that_is_kept_and_val_by_the_one_that_h
 
 
 def logits_of(task: Task, dataset: Dataset, split: str) -> np.ndarray:
-    """What the network of `task` makes of a split, from pixels."""
+    """The logits of the network of `task` for a split, from pixels."""
     from graft.training.examples import crown_inputs
 
     inputs, _ = crown_inputs(task, "input", split, dataset.splits[split], 1)
@@ -153,14 +153,14 @@ def test_a_val_of_the_users_own_is_never_trained_on(tmp_path: Path) -> None:
 def test_all_images_tell_what_is_expected_of_a_head(letters: Path, tmp_path: Path) -> None:
     run = train(letters, "latin_letters", "head", out=tmp_path / "run", quiet=True)
     assert run.expected is not None and run.expected.n == run.images == 40 > run.val.n
-    # Each is answered by a head that it had no part in, as scikit-learn's folds would have it.
+    # Each image is answered by a head fitted without it, as in scikit-learn's folds.
     (images,) = open_dataset(letters).splits.values()
     dataset = Dataset("letters", tuple(CYRILLIC[:4]), {TRAIN: images})
     task = Task.of(dataset, load_base("latin_letters"), choose("torch", "float32"), Recipe())
     features, shown = frozen_features(task, images)
     folds = cross_val_score(LogisticRegression(max_iter=1000), features[0], shown.labels, cv=5)
     assert abs(run.expected.top1 - folds.mean()) < 0.1
-    # Of some letters there is a copy in another font, and the two are one group.
+    # Some letters have a copy in another font, and the two form one group.
     rows = list(csv.DictReader((run.folder / "split.csv").read_text().splitlines()))
     groups = np.array([int(row["group"]) for row in rows])
     assert len(set(groups)) < 40 and run.expected.top1 == 1
@@ -285,7 +285,7 @@ def test_whether_flips_suited_the_images_is_written_down(flip: bool | None, lett
     run = train(
         letters, "latin_letters", "stages:1", out=tmp_path / "run", recipe=Recipe(epochs=1, flip=flip), quiet=True
     )
-    # Letters are other things in a mirror.
+    # Mirrored letters are different things.
     assert said(run.folder)["flip"] is bool(flip)
 
 

@@ -174,7 +174,7 @@ def test_two_runs_stand_side_by_side(run: Run, letters: Path, tmp_path: Path) ->
     found = json.loads(done.stdout)
     assert found["difference"]["n"] == run.test.n
     assert found["difference"]["difference"] == pytest.approx(run.test.top1 - other.test.top1)
-    # On the same images `graft evaluate` says the same, of groups as of single ones.
+    # On the same images, `graft evaluate` says the same, for groups as for single images.
     again = graft("evaluate", run.folder, other.folder, letters, "--split", "test", "--json")
     assert json.loads(again.stdout)["difference"] == found["difference"]
     assert graft("report", run.folder, other.folder, "--out", tmp_path / "two.html").returncode == 2

@@ -1,4 +1,4 @@
-"""Going on with a run that was interrupted: everything it takes is in its folder."""
+"""Resuming an interrupted run: its folder has everything that is needed."""
 
 import json
 import os
@@ -104,7 +104,7 @@ def test_what_stands_in_the_call_must_not_differ_though_it_is_as_by_default(inte
         with stated(names):
             stop_before_training(pytest.MonkeyPatch(), interrupted, resume=True, quiet=True, **given)
 
-    # Nothing of it stands in the call, so nothing of it is asked for.
+    # The call states no setting, so none has to agree.
     resumed(set())
     resumed({"seed", "level", "schedule"}, seed=3, level="stages:1", recipe=Recipe(schedule="step"))
     for name, said in (("seed", "seed was 3"), ("level", "level was 'stages:1'"), ("schedule", "schedule was 'step'")):

@@ -1,4 +1,4 @@
-"""Serving a run: what it is called, and which of its images the page may offer."""
+"""Serving a run: its name, and which of its images the page may offer."""
 
 import io
 import shutil

@@ -63,7 +63,7 @@ def test_every_level_makes_a_run_that_loads_and_predicts_as_it_scored(
         assert (run.folder / name).is_file(), name
     again = evaluate(run.folder, cyrillic, precision="float32", engine="torch")
     assert again.split == "test"
-    # The engine that scored the run may round otherwise; a letter on the line may fall to the other side.
+    # The engine that scored the run may round differently; a borderline letter may fall to the other side.
     assert again.scores.top1 == pytest.approx(run.test.top1, abs=1.5 / 30)
     if level not in ("scratch", "stages:1"):
         assert run.val.top1 > 0.6
@@ -81,7 +81,7 @@ def test_a_run_with_a_head_over_all_stages_is_a_base_for_every_level(cyrillic: P
     same = train(cyrillic, str(first.folder), "as-is", out=tmp_path / "same")
     assert (same.val, same.test) == (first.val, first.test)
     assert_same_tensors(first.folder / TENSOR_FILE, same.folder / TENSOR_FILE)
-    # The trunk is the one it came from, so what is made of it is the same as well.
+    # The trunk is unchanged, so whatever is trained on it is the same too.
     for number, level in enumerate(("head", "head:stages", "stages:1", "auto")):
         here, there = (
             train(cyrillic, base, level, out=tmp_path / f"{name}{number}", epochs=1)
@@ -110,7 +110,7 @@ def test_a_crown_whose_head_sees_several_stages_is_a_classifier_like_any_other(c
     exported = export(run.folder, "openvino", out=tmp_path / "letters.xml", quiet=True)
     again = graft.load(exported.file).predict(images)
     assert [each.label for each in again] == [each.label for each in answers]
-    # As a base it has its stages to give, and a head of its own again.
+    # As a base it provides its stages, and gets a new head.
     next_run = train(cyrillic, str(run.folder), "head", out=tmp_path / "next")
     assert load_model(next_run.folder / "model").network.config.head == "last"
 
@@ -530,7 +530,7 @@ def test_ants_and_bees_as_imagenet_knows_them(shared: Path, tmp_path: Path) -> N
     assert run.val.n == 153
     assert run.val.top1 >= 0.98
     assert "'ants' is read as the base's 'ant, emmet, pismire' (by name)" in run.notes
-    # The run, loaded, and the base, read in the same classes, score the same.
+    # The loaded run and the base, read in the same classes, score the same.
     for model in (run.folder, base):
         found = evaluate(model, data)
         assert found.scores.top1 == run.val.top1

@@ -73,7 +73,7 @@ def test_the_best_recipe_trains_and_the_verdict_is_by_test(letters: Path, tmp_pa
         assert found.n == 12 and found.difference.value == pytest.approx(found.test[0] - found.test[1])
     written = yaml.safe_load(found.recipe.read_text())
     assert written["level"] == best.level and written["base"] == "latin_letters"
-    # What a trial says it tried is what a recipe takes.
+    # A trial's reported settings are valid for a recipe.
     assert best.settings.items() <= written.items()
     run = graft.train(letters, recipe=found.recipe, out=tmp_path / "run", quiet=True)
     assert (run.level, run.base) == (best.level, "latin_letters")
@@ -134,7 +134,7 @@ def test_what_a_killed_search_left_before_its_first_trial_is_no_obstacle(
     with monkeypatch.context() as dying, pytest.raises(SystemExit):
         dying.setattr("graft.training.tuning.write_aside", die_at)
         graft.tune(letters, "latin_letters", trials=1, out=tmp_path / "search", **OPTIONS)
-    # Trials without the question that they answer would be those of any search.
+    # Trials without tune.json, the question that they answer, could belong to any search.
     assert written == ["tune.json", "trials.jsonl"]
     (tmp_path / "search" / "tune.json").unlink()
     found = graft.tune(letters, "latin_letters", trials=1, out=tmp_path / "search", **OPTIONS)
@@ -182,7 +182,7 @@ def test_trials_that_fail_are_told_and_the_search_goes_on(
     found = graft.tune(letters, "latin_letters", trials=2, out=tmp_path / "second", **OPTIONS)
     assert [each.error is None for each in found.trials] == [True, False] and found.best == found.usual
     failing.add("head")
-    # What the first is refused for is wrong with what was asked.
+    # The first trial's refusal shows an error in the request.
     with pytest.raises(InputError, match="room for a step"):
         graft.tune(letters, "latin_letters", trials=2, out=tmp_path / "input", **OPTIONS)
     monkeypatch.setattr("graft.workflows.tune.InputError", OSError)
@@ -199,7 +199,7 @@ def test_a_search_shows_its_verdict_in_a_notebook(letters: Path, tmp_path: Path)
     options = {**OPTIONS, "settings": settings, "out": tmp_path / "search", "trials": 2}
     found = graft.tune(letters, "latin_letters", **options)
     assert found.verdict in found._repr_html_() and str(found.recipe) in found._repr_html_()
-    # Numbers of numpy are those of Python on the next day.
+    # numpy's numbers are stored and read back as Python's.
     assert asked(graft.tune(letters, "latin_letters", **options).trials) == asked(found.trials)
 
 
@@ -221,7 +221,7 @@ def test_what_is_tried_next_follows_from_the_trials_before() -> None:
         assert all(searched[name].low <= value <= searched[name].high for name, value in settings.items())
         top1 = 0.9 - abs(settings["label_smoothing"] - 0.05) - 0.3 * (level == "all")
         trials.append(Trial(number, level, settings, top1, 1.0, 1.0))
-    # What does well is looked for more often than at random.
+    # Settings that do well are tried more often than at random.
     assert sum(each.level == "stages:1" for each in trials[10:]) > 12
 
 

@@ -1,4 +1,4 @@
-"""What is measured is measured on images that were not trained on, or it is said that it was not."""
+"""Figures come from images that were not trained on, or a note says that they do not."""
 
 import shutil
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What workflows return shows itself on a line, floats rounded."""
+"""The values that workflows return print on one line, with rounded floats."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""A walk: what the page is given equals what the network computes, and says what a run did to each stage."""
+"""A walk: the page's data equal what the network computes, and say what a run did to each stage."""
 
 import json
 from collections.abc import Iterator
@@ -27,7 +27,7 @@ from graft.workflows.walked_stage import DETAILS, Output, Place, most_active, pa
 
 @pytest.fixture(scope="module", autouse=True)
 def few_details() -> Iterator[None]:
-    """Fewer channels and pixels than a page has room for, which take less time."""
+    """Use fewer channels and pixels than a page has room for, to save time."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(walked_stage, "DETAILS", ((4, 3), (2, 2), (1, 1)))
         yield
@@ -75,7 +75,7 @@ def sums(step: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def outputs(name: str, letter: Path) -> dict[str, Tensor]:
-    """What every stage of a network makes of the image, as the network itself computes it."""
+    """The output of every stage for the image, as the network itself computes it."""
     base = load_base(name) if name == "latin_letters" else untrained_base(name, seed=0)
     base.network.eval()
     pixels = to_square(np.stack([np.array(Image.open(letter))] * 3, 2), base.preprocessing)

@@ -1,4 +1,4 @@
-"""Folders of letters for trainings in tests, and what stands in a folder."""
+"""Folders of letters for training in tests."""
 
 from functools import cache
 from pathlib import Path
@@ -11,7 +11,7 @@ from graft.images.letters import dejavu_fonts, render_letters
 
 @cache
 def rendered(letters: tuple[str, ...], per_letter: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """As `render_letters`; many tests ask for the same few."""
+    """`render_letters` with a cache: many tests ask for the same few."""
     return render_letters(letters, dejavu_fonts(), per_letter, seed)
 
 

@@ -1,4 +1,4 @@
-"""Finding what is wrong with labelled images before anything is trained on them."""
+"""Find what is wrong with labelled images before anything is trained on them."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
@@ -39,15 +39,15 @@ from graft.words import counted
 FOLDS = 5
 # Weight of the sum of losses against the penalty, with features centred and scaled to a mean squared length of one.
 # Candidates from 0.5 to 8 gave held-out losses within 0.03 nats of the best on CIFAR-10 and on ants and bees, on two
-# bases, with 400 to 5,000 images (docs/audit.md); choosing one each time would take eight times as long.
+# bases, with 400 to 5,000 images (docs/audit.md). Choosing one per data set would take eight times as long.
 INVERSE_PENALTY = 2.0
-# Images that a head is fitted on, at most.
+# The most images that a head is fitted on.
 MOST_TO_FIT = 20_000
 # A label is reported as wrong only if its probability is at most this and another class contradicts it.
 LEAST_CONFIDENCE = 0.02
-# None is reported unless so large a share of the labels of so low a probability is expected to be wrong.
+# No label is reported unless at least this share of labels with so low a probability is expected to be wrong.
 LEAST_SHARE_WRONG = 0.4
-# How much of the ranking of labels is kept.
+# How much of the label ranking is kept.
 SUSPECT_SHARE, FEWEST_SUSPECTS, MOST_SUSPECTS = 0.25, 100, 10_000
 ORDER = {"error": 0, "warning": 1, "info": 2}
 
@@ -56,8 +56,8 @@ ORDER = {"error": 0, "warning": 1, "info": 2}
 class Suspect:
     """A label that may be wrong.
 
-    `confidence` is the probability that a head gives the label without having seen the image, `suggested` the other
-    class it finds most likely. `contradicted` says that the label is reported as wrong.
+    `confidence` is the probability of the label under a head that has not seen the image; `suggested` is the other
+    class that it finds most likely. `contradicted` says that the label is reported as wrong.
     """
 
     path: str
@@ -72,9 +72,9 @@ class Suspect:
 
 @dataclass(frozen=True, repr=False)
 class Audit:
-    """What was found, the most serious first; `suspects` are the least credible labels, the worst first.
+    """The findings, most serious first, and `suspects`, the least credible labels, worst first.
 
-    In `dataset`, copies of an image are in one group; `levels` are what is black and white in deep images. Two audits
+    In `dataset`, copies of an image share a group; `levels` are the black and white points of deep images. Two audits
     are equal if they found the same.
     """
 
@@ -95,7 +95,7 @@ class Audit:
         return table(("finding", "severity", "images", "message"), rows)
 
     def to_dict(self) -> dict[str, Any]:
-        """As `graft audit --json` prints it."""
+        """Return the audit as `graft audit --json` prints it."""
         return {
             "items": len(self.dataset),
             "classes": class_counts(self.dataset),
@@ -116,7 +116,7 @@ class LookedOver:
 
 
 def look_over(dataset: Dataset, preprocessing: Preprocessing, reporter: Reporter) -> LookedOver:
-    """Look at every image and find what can be found without a network.
+    """Look at every image and find whatever can be found without a network.
 
     `preprocessing` decides what a crop would cut off, and how deep samples are read.
     """
@@ -132,22 +132,22 @@ def look_over(dataset: Dataset, preprocessing: Preprocessing, reporter: Reporter
 
 
 def _divided_nevertheless(dataset: Dataset, kept: KeptTogether) -> Iterator[str]:
-    """What there is to say of classes whose images look so much alike that some are in different splits."""
+    """Yield notes on classes whose images look so much alike that copies are divided, or few are left to measure on."""
     if len(kept.copied):
         yield (
-            f"all images of {_named(dataset, kept.copied)} look like copies of each other, so they are divided like "
-            "others: scores on val are optimistic if they are; --group keeps those together that it matches, --val "
-            "FILE gives others to measure on"
+            f"all images of {_named(dataset, kept.copied)} look like copies of each other, so they are split like any "
+            "others: if they are copies, scores on val are optimistic; use --group to keep related images together, or "
+            "--val FILE to measure on other images"
         )
     if len(kept.parted):
         yield (
-            f"look-alikes of {_named(dataset, kept.parted)} would take more than half of the class into one split, so "
-            "they are divided like others: --group keeps those together that it matches"
+            f"keeping look-alikes of {_named(dataset, kept.parted)} together would put more than half of the class in "
+            "one split, so they are split like any others: use --group to keep related images together"
         )
     if len(kept.held):
         yield (
             f"more than half of the images of {_named(dataset, kept.held)} look like copies of each other and stay in "
-            "one split, so few may be left to measure on: --no-audit divides them like others"
+            "one split, which may leave few to measure on: use --no-audit to split them like any others"
         )
 
 
@@ -157,7 +157,7 @@ def _named(dataset: Dataset, labels: np.ndarray) -> str:
 
 
 def look_at(dataset: Dataset, reporter: Reporter, levels: Levels = ()) -> Looks:
-    """What is seen of every image, through all splits; files that have not changed are not looked at again."""
+    """Return what is seen of every image, through all splits; unchanged files are not read again."""
     whole = together(dataset.splits.values())
     return look(whole, cache_folder() / LOOKS, reporter, levels)
 
@@ -175,7 +175,7 @@ class Copies:
 
 
 def find_copies(dataset: Dataset, looks: Looks, reporter: Reporter, levels: Levels = ()) -> Copies:
-    """Copies of images through all splits; near ones are confirmed by reading both again."""
+    """Find copies of images through all splits; near ones are confirmed by reading both images again."""
     reporter.step("comparing", 0, 1)
     of_copies = [np.stack(np.broadcast_arrays(group[0], group[1:]), 1) for group in exact(looks)]
     found = alike(looks, cache_folder() / LOOKS, reporter)
@@ -188,7 +188,7 @@ def find_copies(dataset: Dataset, looks: Looks, reporter: Reporter, levels: Leve
 def audit_images(
     dataset: Dataset, preprocessing: Preprocessing, looks: Looks, copies: Copies, kept: KeptTogether | None = None
 ) -> tuple[Finding, ...]:
-    """What can be found without a network, the most serious first; `kept` says which copies are in one split."""
+    """Return what can be found without a network, most serious first; `kept` says which copies share a split."""
     whole = together(dataset.splits.values())
     return gravest_first(
         chain(
@@ -203,9 +203,9 @@ def audit_images(
 def audit_features(
     dataset: Dataset, indices: np.ndarray, features: np.ndarray, seed: int
 ) -> tuple[tuple[Finding, ...], tuple[Suspect, ...]]:
-    """Likely wrong labels and outliers, and the ranking of labels, the least credible first.
+    """Return likely wrong labels and outliers, and the labels ranked with the least credible first.
 
-    `features`, (n, D), are those of the images at `indices`, int (n,), counted through all splits.
+    `features`, (n, D), belong to the images at `indices`, int (n,), counted through all splits.
     """
     whole = together(dataset.splits.values())
     ranking = rank_labels(whole.take(indices), dataset.classes, features, seed)
@@ -220,8 +220,8 @@ def audit_features(
                 "likely_wrong_label",
                 "warning",
                 f"{counted(len(wrong), 'label is', 'labels are')} confidently contradicted by a head that had not seen "
-                f"the image and by the images nearest to it: expect about {expected:,} of {len(wrong):,} to be wrong; "
-                "look at such images in this order, and fix the labels that are wrong",
+                f"the image and by its nearest neighbours: expect about {expected:,} of {len(wrong):,} to be wrong; "
+                "review such images in this order and correct the labels that are wrong",
                 whole,
                 [rows[suspect.path] for suspect in wrong],
                 [f"labelled {each.label}, looks like {each.suggested}" for each in wrong],
@@ -235,7 +235,7 @@ def audit_features(
                 "outlier",
                 "info",
                 f"{counted(len(outliers), 'image is', 'images are')} unlike all others in the features of the base: "
-                "check whether such images belong here",
+                "check whether such images belong in the dataset",
                 whole,
                 indices[outliers[np.argsort(-distance[outliers])]],
             )
@@ -245,17 +245,17 @@ def audit_features(
 
 @dataclass(frozen=True)
 class Ranking:
-    """The least credible labels, the worst first, and the share that is expected to be wrong of those contradicted."""
+    """The least credible labels, worst first, and the share of the contradicted ones expected to be wrong."""
 
     suspects: tuple[Suspect, ...]
     share_wrong: float
 
 
 def rank_labels(images: Images, classes: tuple[str, ...], features: np.ndarray, seed: int) -> Ranking:
-    """The least credible labels by the features (N, D) of their images.
+    """Rank the least credible labels by the features (N, D) of their images.
 
-    Of the labels whose probability is tiny, as many are right as a head of this accuracy misses anyway; where these are
-    most of them, none is contradicted.
+    Some labels of tiny probability are right: as many as a head of this accuracy misses anyway. Where these are the
+    majority, no label is contradicted.
     """
     judged, logits = held_out(features, images, seed)
     if not len(judged):
@@ -267,7 +267,7 @@ def rank_labels(images: Images, classes: tuple[str, ...], features: np.ndarray, 
     others[np.arange(len(judged)), labels] = -1
     suggested = others.argmax(1)
     wrong = np.flatnonzero(contradicted(probabilities, labels) & (confidence <= LEAST_CONFIDENCE))
-    # Without the labels in doubt, which would make the head look less sure than it may be.
+    # Labels in doubt are left out: they would make the head look less sure than it may be.
     credible = confidence > LEAST_CONFIDENCE
     calibrated = softmax(logits, fit_temperature(logits[credible], labels[credible]))
     share_wrong = 1 - missed_anyway(calibrated, LEAST_CONFIDENCE) / max(1, int((~credible).sum()))
@@ -290,15 +290,15 @@ def rank_labels(images: Images, classes: tuple[str, ...], features: np.ndarray, 
 
 
 def held_out_probabilities(features: np.ndarray, images: Images, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Which images can be judged, int (n,), and their probabilities (n, classes); see `held_out`."""
+    """Return which images can be judged, int (n,), and their probabilities (n, classes); see `held_out`."""
     judged, logits = held_out(features, images, seed)
     return judged, softmax(logits)
 
 
 def held_out(features: np.ndarray, images: Images, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Which images can be judged, int (n,), and their logits (n, classes).
+    """Return which images can be judged, int (n,), and their logits (n, classes).
 
-    Each is judged by a head fitted on the other folds, so on no copy of it. An image cannot be judged if it has no
+    Each is judged by a head fitted on the other folds, and so on no copy of it. An image cannot be judged if it has no
     label or its class is in no other fold.
     """
     labelled = np.flatnonzero(images.labels >= 0)
@@ -319,5 +319,5 @@ def held_out(features: np.ndarray, images: Images, seed: int) -> tuple[np.ndarra
 
 
 def gravest_first(findings: Iterable[Finding]) -> tuple[Finding, ...]:
-    """Errors first, then warnings, then remarks; otherwise in the given order."""
+    """Sort errors first, then warnings, then remarks, otherwise keeping the order."""
     return tuple(sorted(findings, key=lambda finding: ORDER[finding.severity]))

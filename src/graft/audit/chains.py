@@ -1,7 +1,7 @@
-"""Which images that look alike are kept in one split: not those that so make one image of most of a class.
+"""Which look-alike images stay in one split, without merging most of a class into a single image.
 
-Drawings on plain ground, typed letters or icons, are alike by nature. Likeness of likeness then chains a class
-together: no split could divide it, and nothing could be measured on it.
+Drawings on plain ground, such as typed letters or icons, are alike by nature. Chained from pair to pair, their likeness
+joins a whole class: no split could divide it, and nothing could be measured on it.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import numpy as np
 
 from graft.data.grouping import linked
 
-# The share of a class that images which only look alike may make one group of, and images that make a chain.
+# The largest share of a class that mere look-alikes may join into one group, and the fewest images that make a chain.
 LARGEST_SHARE, FEWEST = 0.5, 3
 
 
@@ -20,8 +20,8 @@ LARGEST_SHARE, FEWEST = 0.5, 3
 class KeptTogether:
     """Pairs of rows to keep in one split, int64 (P, 2): `copies` and `look_alikes`.
 
-    `parted` are the labels, int64, of which some are not kept since they would take too much of the class; `copied`
-    those of which all images are near copies of each other, `held` those of which more than half are kept as such.
+    Labels, int64: in `parted`, some look-alikes are not kept together, since they would take too much of the class; in
+    `copied`, all images are near copies of each other; in `held`, more than half are kept together as near copies.
     """
 
     copies: np.ndarray
@@ -36,10 +36,10 @@ class KeptTogether:
 
 
 def kept_together(labels: np.ndarray, same: np.ndarray, copies: np.ndarray, look_alikes: np.ndarray) -> KeptTogether:
-    """The pairs that leave a class divisible; `same`, int64 (N,), is equal for files of equal content, which are kept.
+    """Return the pairs that leave a class divisible.
 
-    Look-alikes are not kept where they and copies chain more than half of a class together, near copies where they do
-    so with all of it.
+    `same`, int64 (N,), is equal for files of equal content, which always stay together. Look-alikes are dropped where
+    they and copies chain more than half of a class together; near copies, where they chain all of it.
     """
     near = same[copies[:, 0]] != same[copies[:, 1]]
     alike, parted = _without(labels, same, look_alikes, copies, LARGEST_SHARE)
@@ -51,7 +51,7 @@ def kept_together(labels: np.ndarray, same: np.ndarray, copies: np.ndarray, look
 def _without(
     labels: np.ndarray, same: np.ndarray, pairs: np.ndarray, others: np.ndarray, share: float
 ) -> tuple[np.ndarray, np.ndarray]:
-    """`pairs` but those that with `others` link more than a share of a label's images, or all; and those labels."""
+    """Drop the pairs that, with `others`, link more than `share` of a label's images or all; also return the labels."""
     if not len(pairs):
         return pairs, np.zeros(0, np.int64)
     component, known = linked(same, np.concatenate([pairs, others])), labels >= 0

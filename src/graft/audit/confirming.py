@@ -1,9 +1,9 @@
-"""Whether images whose thumbnails look the same are copies, by the pixels in which they differ.
+"""Whether images with matching thumbnails are copies, judged by where their pixels differ.
 
 On a plain ground most of an image is like any other: two caps, two sheets of writing or two renders of a product agree
 in nearly all of their variance and differ in one place, or in colour. A copy differs a little everywhere, from the
-resampling and the compression. So the images of a pair are read again, aligned, and compared
-tile by tile and in colour.
+resampling and the compression. So the images of a pair are read again, aligned, and compared tile by tile and in
+colour.
 """
 
 from __future__ import annotations
@@ -27,35 +27,35 @@ from graft.files import keep, read_kept
 from graft.images.levels import Levels
 from graft.progress import NOBODY, Reporter
 
-# Sides in px of what is compared, and of its tiles; a pair is aligned at half the side.
+# Side in px of the compared images, and of their tiles; a pair is aligned at half the side.
 SIDE, TILE = 96, 8
-# What the fit leaves in the tiles where it leaves the most, as a share of their detail, squared and divided by that
-# share in all of the image. Copies stay below, other images on the same ground do not (docs/audit.md).
+# The residual share of detail in the tiles where the fit leaves the most, squared and divided by the residual share of
+# the whole image. Copies stay below, other images on the same ground do not (docs/audit.md).
 WORST_TILES, MOST_CONCENTRATED, SOME_IN_WORST, MOST_IN_WORST = 4, 3.0, 0.35, 0.8
-# Of the remainder; below, compression differs from place to place.
+# Smallest residual share taken into account; below it, compression differs from place to place.
 LEAST_REMAINDER = 0.01
-# What tint may differ by in a tenth of the image, in levels of 255.
+# The most that tint may differ by in a tenth of the image, in levels of 255.
 MOST_TINT = 24.0
-# Where thumbnails of different images are as alike as this limit, what may be left of the detail of a copy, as a
-# multiple of the limit; more where the data have one size and the copy another, since resizing leaves more.
+# Where thumbnails of different images are as alike as this limit, the residual detail that a copy may have, as a
+# multiple of the limit. It is higher where the data have one size and the copy another, since resizing leaves more.
 ALIKE_BY_NATURE, OF_LIMIT, OF_LIMIT_RESIZED = 0.012, 1.2, 8.0
-# The share of images that must have one size for another to be odd.
+# The share of images that must have one size for another size to be odd.
 ONE_SIZE = 0.9
 
-# Increased whenever the same pairs come to get other answers.
+# Increased whenever the same pairs would get other answers.
 NUMBERS = 1
 
 _PAIRS = 64
-# Pairs whose images are in memory at a time, in 0.4 GiB at most.
+# Pairs whose images are in memory at a time; they take 0.4 GiB at most.
 _AT_ONCE = 2048
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """What distinguishes the images of P pairs, a number for each, float32 (P,).
+    """What distinguishes the images of P pairs, one number per pair, float32 (P,).
 
     `remainder` is the share of the variance of detail that the fit leaves, `worst` that share in the tiles where it
-    leaves the most, and `tint` the difference of colour, in levels, that a tenth of the image exceeds.
+    leaves the most, and `tint` the colour difference, in levels, exceeded in a tenth of the image.
     """
 
     remainder: np.ndarray
@@ -71,7 +71,7 @@ def confirmed(
     reporter: Reporter = NOBODY,
     levels: Levels = (),
 ) -> np.ndarray:
-    """Which pairs are of copies, bool (P,); `images` and `looks` have the rows that the pairs name.
+    """Return which pairs are copies, bool (P,); `images` and `looks` have the rows that the pairs name.
 
     Deep samples are read by `levels`. With `cache`, a folder, the answers are kept for the same pairs among images of
     the same sizes.
@@ -102,7 +102,7 @@ def _confirmed(images: Images, looks: Looks, alike: Alike, levels: Levels) -> np
 
 
 def _resized(looks: Looks, pairs: np.ndarray) -> np.ndarray:
-    """Which pairs differ in size where nearly all images have one size, bool (P,)."""
+    """Return which pairs differ in size where nearly all images have one size, bool (P,)."""
     size = np.stack([looks.width, looks.height], 1)
     _, counts = np.unique(size[looks.decoded], axis=0, return_counts=True)
     if counts.max(initial=0) < ONE_SIZE * np.count_nonzero(looks.decoded):
@@ -111,7 +111,7 @@ def _resized(looks: Looks, pairs: np.ndarray) -> np.ndarray:
 
 
 def compare(images: Images, looks: Looks, pairs: np.ndarray, levels: Levels = ()) -> Comparison:
-    """Read both images of each pair, int64 (P, 2), again, and compare them; those that are gone differ in all."""
+    """Read both images of each pair, int64 (P, 2), again and compare them; a missing image differs in everything."""
     from threadpoolctl import threadpool_limits
 
     with threadpool_limits(1, user_api="blas"), ThreadPoolExecutor(available_cores(), "confirm") as pool:
@@ -137,7 +137,7 @@ def compare(images: Images, looks: Looks, pairs: np.ndarray, levels: Levels = ()
 
 
 def _square(images: Images, row: int, levels: Levels) -> np.ndarray | None:
-    """An image as float32 (SIDE, SIDE, 3), or None where it can no longer be read."""
+    """Read an image as float32 (SIDE, SIDE, 3), or None where it can no longer be read."""
     try:
         small = Image.fromarray(np.ascontiguousarray(reduce(upright_rgb(images.read(row), levels))))
     except (ImageError, OSError):
@@ -148,7 +148,7 @@ def _square(images: Images, row: int, levels: Levels) -> np.ndarray | None:
 
 
 def _compare(first: np.ndarray, second: np.ndarray, thumbnails: np.ndarray) -> np.ndarray:
-    """The columns of a Comparison, float32 (3, P), of images (P, SIDE, SIDE, 3); `thumbnails` are (P, 2, …)."""
+    """Return a Comparison's columns, float32 (3, P), for images (P, SIDE, SIDE, 3) and `thumbnails` (P, 2, …)."""
     count = len(first)
     likeness = [
         correlation(thumbnails[:, whole], thumbnails[:, part], window)
@@ -177,11 +177,11 @@ def _compare(first: np.ndarray, second: np.ndarray, thumbnails: np.ndarray) -> n
 
 
 def _halved(images: np.ndarray) -> np.ndarray:
-    """(P, SIDE, SIDE) at half the side."""
+    """Return (P, SIDE, SIDE) at half the side."""
     return images.reshape(len(images), SIDE // 2, 2, SIDE // 2, 2).mean((2, 4))
 
 
 def _tiles(values: np.ndarray) -> np.ndarray:
-    """The mean over each tile, (P, SIDE, SIDE) -> (P, tiles)."""
+    """Return the mean over each tile, (P, SIDE, SIDE) -> (P, tiles)."""
     across = SIDE // TILE
     return values.reshape(len(values), across, TILE, across, TILE).mean((2, 4)).reshape(len(values), -1)

@@ -1,4 +1,4 @@
-"""The page of an audit: some images of each finding, as thumbnails."""
+"""The page of an audit: thumbnails of some images of each finding."""
 
 import numpy as np
 from PIL import Image
@@ -12,12 +12,12 @@ from graft.images.decoding import decode
 from graft.images.levels import Levels
 from graft.words import counted
 
-# Images shown of a finding, images shown of one group, and their longer side in px.
+# The most images shown per finding and per group, and the longer side of each in px.
 MOST_SHOWN, MOST_OF_GROUP, SIDE = 24, 6, 128
 
 
 def audit_page(audit: Audit) -> bytes:
-    """The page as HTML, self-contained: a contact sheet for each finding."""
+    """Return a self-contained HTML page with a contact sheet for each finding."""
     album = _Album(audit.dataset, audit.levels)
     return render_page(
         f"Audit of {audit.dataset.name}",
@@ -30,7 +30,7 @@ def audit_page(audit: Audit) -> bytes:
 
 
 class _Album:
-    """Thumbnails by number through all splits, captioned with split and label."""
+    """Thumbnails by image number through all splits, captioned with split and label."""
 
     def __init__(self, dataset: Dataset, levels: Levels) -> None:
         self._levels = levels

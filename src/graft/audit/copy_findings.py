@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def alike_by_content(looks: Looks) -> np.ndarray:
-    """A number for every image, int64 (N,), equal for files with equal content."""
+    """Return a number per image, int64 (N,), equal for files with equal content."""
     number = np.arange(len(looks.decoded))
     for group in exact(looks):
         number[group] = group[0]
@@ -32,10 +32,10 @@ def copy_findings(
     look_alikes: np.ndarray | None = None,
     kept: KeptTogether | None = None,
 ) -> Iterator[Finding]:
-    """Exact and near copies, those in two splits, and those with two labels.
+    """Yield findings about exact and near copies, copies in two splits, and copies with two labels.
 
-    `pairs` are rows of images that are copies, `look_alikes` of those that only look so, int64 (P, 2). `kept` says
-    which of them are in one split; without it, all are.
+    `pairs` are rows of images that are copies, `look_alikes` rows that merely look so, int64 (P, 2). `kept` says which
+    of them share a split; without it, all do.
     """
     some_copied, some_parted = (False, False) if kept is None else (len(kept.copied) > 0, len(kept.parted) > 0)
     whole = together(dataset.splits.values())
@@ -46,7 +46,8 @@ def copy_findings(
             "exact_duplicates",
             "warning",
             f"{counted(len(exact_groups), 'image appears', 'images appear')} more than once, in "
-            f"{counted(sum(map(len, exact_groups)), 'file')} altogether: each copy counts again in training; keep one",
+            f"{counted(sum(map(len, exact_groups)), 'file')} altogether: each copy counts again in training; keep one "
+            "of each",
             whole,
             exact_groups,
         )
@@ -55,9 +56,9 @@ def copy_findings(
         yield of_groups(
             "near_duplicates",
             "warning",
-            f"{counted(_members(near_groups), 'image')} in {counted(len(near_groups), 'group')} look the same but "
+            f"{counted(_members(near_groups), 'image')} in {counted(len(near_groups), 'group')} look the same except "
             "for size, compression, cropping or brightness: graft keeps each group in one split"
-            f"{', but for classes that have nothing else' * some_copied}; check whether all are wanted",
+            f"{', except in classes that have nothing else' * some_copied}; check whether you want all of them",
             whole,
             near_groups,
         )
@@ -67,9 +68,9 @@ def copy_findings(
         yield of_groups(
             "label_conflict",
             "error",
-            f"{counted(len(conflicts), 'image has', 'images have')} more than one label, in "
-            f"{counted(_members(conflicts), 'copy', 'copies')}: decide on one label for each, or leave out all of "
-            "its copies",
+            f"{counted(len(conflicts), 'image has', 'images have')} more than one label across "
+            f"{counted(_members(conflicts), 'copy', 'copies')}: choose one label for each, or leave out all of its "
+            "copies",
             whole,
             conflicts,
         )
@@ -78,9 +79,9 @@ def copy_findings(
         yield of_groups(
             "look_alikes",
             "info",
-            f"{counted(len(look_alikes), 'pair')} of images look like copies at a glance and differ in a part or in "
-            "colour, or by no more than different images here do: not counted as copies, but kept in one split"
-            f"{' where that is not more than half of a class' * some_parted}",
+            f"{counted(len(look_alikes), 'pair')} of images look like copies at a glance but differ in one part or in "
+            "colour, or are no more alike than different images here can be: not counted as copies, but kept in one "
+            f"split{' unless that takes more than half of a class' * some_parted}",
             whole,
             _around(look_alikes, alone),
         )
@@ -101,16 +102,16 @@ def _straddling(dataset: Dataset, same: np.ndarray, pairs: np.ndarray) -> Iterat
         "split_leakage",
         "error",
         f"{counted(len(groups), 'image has', 'images have')} copies on both sides of a split ({shares}): scores "
-        "measured there are optimistic; remove the copies that are trained on",
+        "measured there are optimistic; remove the copies used for training",
         together(dataset.splits.values()),
         groups,
     )
 
 
 def _apart(same: np.ndarray, pairs: np.ndarray, of: np.ndarray) -> list[np.ndarray]:
-    """Groups of copies that differ in `of`, int (N,): of equal content, then around one image, all near copies of it.
+    """Return groups of copies that differ in `of`, int (N,): equal contents, and near copies of a central image.
 
-    Rows of which `of` is negative are in no group, nor are copies that do not differ.
+    Rows where `of` is negative, and copies that do not differ, are in no group.
     """
     equal = _of_equal(np.where(of < 0, -1, same), of)
     # Each content stands for all files that have it.
@@ -130,9 +131,9 @@ def _apart(same: np.ndarray, pairs: np.ndarray, of: np.ndarray) -> list[np.ndarr
 
 
 def _around(pairs: np.ndarray, same: np.ndarray) -> list[np.ndarray]:
-    """Groups of rows that have one member in common with all their pairs, with all files of the same content.
+    """Return groups of rows that each pair with a common central member, with all files of the same content.
 
-    Every pair is in a group. Likeness of likeness is none: the ends of a chain are in no group together.
+    Every pair is in a group. Likeness is not chained: the two ends of a chain share no group.
     """
     near: dict[int, set[int]] = {}
     for one, other in same[pairs].tolist():
@@ -142,7 +143,7 @@ def _around(pairs: np.ndarray, same: np.ndarray) -> list[np.ndarray]:
     for row in np.flatnonzero(np.isin(same, list(near))).tolist():
         contents.setdefault(int(same[row]), []).append(row)
     groups = []
-    # The one with the most copies first; of the others, what is left to tell.
+    # The row with the most copies goes first; the others get the pairs that remain.
     for centre in sorted(near, key=lambda row: (-len(near[row]), row)):
         if near[centre]:
             members = [centre, *near[centre]]
@@ -150,7 +151,7 @@ def _around(pairs: np.ndarray, same: np.ndarray) -> list[np.ndarray]:
                 near[other].discard(centre)
             covered = near[centre]
             near[centre] = set()
-            # Pairs within the group are told with it.
+            # Pairs within the group are covered by it.
             for other in covered:
                 near[other] -= covered
             groups.append(np.array(sorted(row for each in members for row in contents[each])))
@@ -162,9 +163,9 @@ def _members(groups: list[np.ndarray]) -> int:
 
 
 def _of_equal(number: np.ndarray, other: np.ndarray, apart: bool = True) -> list[np.ndarray]:
-    """Groups of two or more rows with the same `number`; with `apart` only those that differ in `other`.
+    """Return groups of rows with the same `number`: of two or more, or with `apart` only those that differ in `other`.
 
-    Groups come in the order of their first rows. Rows with a negative number are in no group.
+    Groups are ordered by their first rows. Rows with a negative number are in no group.
     """
     order = np.argsort(number, kind="stable")
     order = order[number[order] >= 0]

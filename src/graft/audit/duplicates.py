@@ -6,8 +6,8 @@ Near duplicates are found in two steps, neither of which compares every image wi
    when one is seen through the window that the other was cropped to, so the code of each image through each of WINDOWS
    is looked up among the codes of all. When codes are sorted by several permutations of their bits, those that differ
    in few bits are neighbours in one order or another (Charikar, "Similarity estimation techniques from rounding
-   algorithms", 2002, section 3). Only a few neighbours are examined: of thousands of images that are all alike, each is
-   paired with some, which links them all, and not with every other.
+   algorithms", 2002, section 3). Only a few neighbours are examined: among thousands of images that are all alike, each
+   is paired with some, which links them all, and not with every other.
 2. Confirmation. A window, brightness, contrast and a slight blur are fitted so that one thumbnail becomes the other
    (`audit.aligning`). The share of the variance of its detail that remains decides.
 
@@ -42,25 +42,26 @@ WINDOWS: tuple[Window, ...] = (
     (_LEAST, _LEAST),
     *((across, down) for across, down in product((_ALL, _END, _START), repeat=2) if across != _ALL or down != _ALL),
 )
-# Signs of 64 that may differ. Copies differ in at most 13, one in a thousand pairs of different images in at most 18.
+# The most of 64 signs that may differ. Copies differ in at most 13, one in a thousand pairs of different images in at
+# most 18.
 MOST_SIGNS = 14
 # Orders that the codes are sorted in, and neighbours examined on either side in each.
 ORDERS = 16
 NEIGHBOURS = 4
 # An order sorts by bits of this many first components; later ones are noisy.
 STEADY_COMPONENTS = 36
-# Between the thumbnails of candidates, one seen through a window. Copies reach 0.95 or more.
+# Between thumbnails of candidates, one of them seen through a window. Copies reach 0.95 or more.
 LEAST_CORRELATION = 0.85
-# Candidates of one image that are examined further, the most alike first.
+# Candidates of one image that are examined further, most alike first.
 MOST_CANDIDATES = 3
 # The share of the variance of detail that may remain; less where images are alike by nature.
 LIMITS = (0.06, 0.04, 0.028, 0.02, 0.014, 0.012, 0.01, 0.0085, 0.007, 0.006, 0.005)
 # Mean colours of copies, minus their grey, differ by at most this, in [0, 1].
 COLOUR_TOLERANCE = 0.1
-# Deviation of a thumbnail, in levels of 255, below which it shows nothing to compare.
+# Standard deviation of a thumbnail, in levels of 255, below which it shows nothing to compare.
 LEAST_CONTRAST = 4.0
 
-# Increased whenever the same looks come to give different pairs.
+# Increased whenever the same looks would give different pairs.
 NUMBERS = 2
 
 _BITS = 64
@@ -68,12 +69,12 @@ _SAMPLE = 16384  # images that the components are computed from
 # Images, and pairs, computed at a time: few enough to stay in a core's cache.
 _ROWS = 2048
 _PAIRS = 128
-# Images whose pairs are looked for at a time: of 128 pairs each at most, in 0.3 GiB.
+# Images whose pairs are searched at a time: at most 128 pairs each, in 0.3 GiB.
 _SHARD = 2**18
 
 
 def exact(looks: Looks) -> list[np.ndarray]:
-    """Groups of two or more images with equal content: rows in increasing order, int64; groups by their first row."""
+    """Return groups of two or more images with equal content, as increasing int64 rows, ordered by first row."""
     rows = np.flatnonzero(looks.decoded)
     order = rows[np.lexsort((rows, looks.digest[rows, 1], looks.digest[rows, 0]))]
     digest = looks.digest[order]
@@ -82,13 +83,13 @@ def exact(looks: Looks) -> list[np.ndarray]:
 
 
 def near(looks: Looks, cache: Path | None = None, reporter: Reporter = NOBODY) -> np.ndarray:
-    """Pairs of rows that look the same in different content, int64 (P, 2), sorted, the lower row first: see `alike`."""
+    """Return pairs of rows of different content that look the same, int64 (P, 2), lower row first: see `alike`."""
     return alike(looks, cache, reporter).pairs
 
 
 @dataclass(frozen=True)
 class Alike:
-    """Pairs of rows, int64 (P, 2), sorted, the lower row first, whose thumbnails show the same.
+    """Pairs of rows whose thumbnails show the same, int64 (P, 2), sorted, lower row first.
 
     `limit` is the share of the variance of detail in which they may differ, one of LIMITS.
     """
@@ -98,9 +99,9 @@ class Alike:
 
 
 def alike(looks: Looks, cache: Path | None = None, reporter: Reporter = NOBODY) -> Alike:
-    """Pairs of images of different content that look the same.
+    """Find pairs of images that look the same but differ in content.
 
-    Of images with equal content, only the first is compared; `exact` has the others. Images of a single level show
+    Among images with equal content, only the first is compared; `exact` has the others. Images of a single level show
     nothing to compare and are never near duplicates. With `cache`, a folder, the pairs are kept for the same images in
     the same order.
     """
@@ -109,7 +110,7 @@ def alike(looks: Looks, cache: Path | None = None, reporter: Reporter = NOBODY) 
         return _alike(looks, rows)
     content = hashlib.blake2b(looks.digest[rows].tobytes(), digest_size=10, key=str(NUMBERS).encode()).hexdigest()
     path = cache / f"pairs-{content}"
-    # As numbers among those compared, since equal contents may come and go.
+    # Stored as numbers among the compared images, since equal contents may come and go.
     kept = read_kept(path, reporter)
     if kept is not None:
         numbers = np.frombuffer(kept.content, np.int64)
@@ -137,7 +138,7 @@ def _alike(looks: Looks, rows: np.ndarray) -> Alike:
 
 
 def _comparable(looks: Looks) -> np.ndarray:
-    """The first row with each content that can be compared, int64."""
+    """Return the first row of each content that can be compared, int64."""
     rows = np.flatnonzero(looks.decoded)
     _, first = np.unique(looks.digest[rows], axis=0, return_index=True)
     rows = np.sort(rows[first])
@@ -147,7 +148,7 @@ def _comparable(looks: Looks) -> np.ndarray:
 
 @dataclass(frozen=True)
 class _Thumbnails:
-    """Those of some rows, read from where they are, which may be a file, only when they are asked for."""
+    """Thumbnails of some rows, read only on demand from where they are, which may be a file."""
 
     every: np.ndarray
     rows: np.ndarray
@@ -180,10 +181,10 @@ class _Candidates:
 
 
 def _candidates(thumbnails: _Thumbnails) -> _Candidates:
-    """The most alike among the pairs whose codes differ in few bits.
+    """Return the most alike among the pairs whose codes differ in few bits.
 
-    Pairs are found for _SHARD images at a time, and of those the most alike are kept. Only a pair that is among the
-    most alike of its shard can be among the most alike of all, so that shards change nothing but the memory.
+    Pairs are searched for _SHARD images at a time, and the most alike of each shard are kept. A pair among the most
+    alike of all is also among the most alike of its shard, so shards affect nothing but memory.
     """
     mean, components = _components(thumbnails)
     codes = _codes(thumbnails, WINDOWS[0], mean, components)
@@ -219,7 +220,7 @@ def _candidates(thumbnails: _Thumbnails) -> _Candidates:
 
 
 def _correlation(thumbnails: _Thumbnails, whole: np.ndarray, part: np.ndarray, window: Window) -> np.ndarray:
-    """The correlation between the thumbnails of each pair, `whole` being seen through the window, float32 (P,)."""
+    """Return the correlation between the thumbnails of each pair, `whole` seen through the window, float32 (P,)."""
     found = np.empty(len(whole), dtype=np.float32)
     for start in range(0, len(whole), _ROWS):
         rows = slice(start, start + _ROWS)
@@ -228,12 +229,12 @@ def _correlation(thumbnails: _Thumbnails, whole: np.ndarray, part: np.ndarray, w
 
 
 def correlation(whole: np.ndarray, part: np.ndarray, window: Window) -> np.ndarray:
-    """Between thumbnails (P, THUMBNAIL, THUMBNAIL), those of `whole` being seen through the window, float32 (P,)."""
+    """Return the correlation of thumbnails (P, THUMBNAIL, THUMBNAIL), `whole` seen through the window, float32 (P,)."""
     return np.asarray((_normalised(through(whole, window)) * _normalised(part)).sum(1))
 
 
 def _most_alike(candidates: _Candidates, count: int) -> _Candidates:
-    """Each pair of `count` images once, with its best window; of each image, its MOST_CANDIDATES best pairs."""
+    """Return each pair of `count` images once, with its best window; for each image, its MOST_CANDIDATES best pairs."""
     best = np.argsort(-candidates.correlation, kind="stable")
     lower = np.minimum(candidates.whole, candidates.part)[best]
     higher = np.maximum(candidates.whole, candidates.part)[best]
@@ -244,10 +245,10 @@ def _most_alike(candidates: _Candidates, count: int) -> _Candidates:
 
 
 def _components(thumbnails: _Thumbnails) -> tuple[np.ndarray, np.ndarray]:
-    """The mean of normalised thumbnails, float32 (D,), and their first principal components, float32 (D, 64).
+    """Return the mean of normalised thumbnails, float32 (D,), and their first principal components, float32 (D, 64).
 
-    Few images have fewer components than that, and a mean that is nearly one of them. So smooth random images with a
-    mean of zero are added, by their covariance, as if there were 256 of them.
+    A small set of images has fewer components than that, and a mean that is nearly one of them. So smooth random images
+    with a mean of zero are added, through their covariance, as if there were 256 of them.
     """
     count = len(thumbnails)
     imagined = 256
@@ -262,7 +263,7 @@ def _components(thumbnails: _Thumbnails) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _codes(thumbnails: _Thumbnails, window: Window, mean: np.ndarray, components: np.ndarray) -> np.ndarray:
-    """The signs of the components of each image seen through a window, uint64 (N,), the first in the highest bit."""
+    """Return the signs of each image's components seen through a window, uint64 (N,), the first in the highest bit."""
     codes = []
     for start in range(0, len(thumbnails), _ROWS):
         values = _normalised(through(thumbnails[start : start + _ROWS], window))
@@ -272,20 +273,20 @@ def _codes(thumbnails: _Thumbnails, window: Window, mean: np.ndarray, components
 
 
 def _keys(codes: np.ndarray, bits: np.ndarray) -> np.ndarray:
-    """The given 32 bits of each code, in the given order, uint32 (N,)."""
+    """Return the given 32 bits of each code, in the given order, uint32 (N,)."""
     signs = np.unpackbits(codes.astype(">u8")[:, None].view(np.uint8), axis=1)
     return np.packbits(np.ascontiguousarray(signs[:, bits]), axis=1).view(">u4")[:, 0].astype(np.uint32)
 
 
 def _normalised(values: np.ndarray) -> np.ndarray:
-    """(n, H, W) to float32 (n, H * W), each of mean 0 and norm 1."""
+    """Flatten (n, H, W) to float32 (n, H * W), each row of mean 0 and norm 1."""
     flat = values.reshape(len(values), -1).astype(np.float32)
     flat -= flat.mean(1, keepdims=True)
     return flat / np.maximum(np.linalg.norm(flat, axis=1, keepdims=True), 1e-6)
 
 
 def _rank(values: np.ndarray) -> np.ndarray:
-    """How many times each value occurred before, int64 (n,)."""
+    """Return how many times each value occurred before, int64 (n,)."""
     order = np.argsort(values, kind="stable")
     starts = np.concatenate([[0], np.flatnonzero(np.diff(values[order])) + 1]) if len(values) else order
     rank = np.empty(len(values), dtype=np.int64)
@@ -294,11 +295,11 @@ def _rank(values: np.ndarray) -> np.ndarray:
 
 
 def _limit(remainder: np.ndarray, images: int) -> float:
-    """The share of the variance of detail that may remain, one of LIMITS.
+    """Return the share of the variance of detail that may remain, one of LIMITS.
 
-    When the limit doubles, pairs that are alike by chance become about ten times as many; copies do not. So the limit
-    is the highest with few pairs between itself and its double, relative to the number of images or of pairs found. A
-    tenth of those few is what it lets in by chance.
+    Doubling the limit multiplies pairs that are alike by chance about tenfold; copies do not multiply. So the limit is
+    the highest with few pairs between itself and its double, relative to the number of images or of pairs found. About
+    a tenth of those few is what it lets in by chance.
     """
     for limit in LIMITS:
         found = np.count_nonzero(remainder <= limit)
@@ -309,7 +310,7 @@ def _limit(remainder: np.ndarray, images: int) -> float:
 
 
 def _remainder(candidates: _Candidates, thumbnails: _Thumbnails) -> np.ndarray:
-    """The share of the variance of the detail of `part` that a fit from `whole` leaves, float32 (P,) in [0, 1]."""
+    """Return the share of the variance of `part`'s detail that a fit from `whole` leaves, float32 (P,) in [0, 1]."""
     windows = np.array(WINDOWS, dtype=np.float32).reshape(-1, 4)
 
     def fit(start: int) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Findings of an audit as values, and those that can be made without looking at the images."""
+"""The findings of an audit as values, and those that can be made without looking at the images."""
 
 from __future__ import annotations
 
@@ -14,19 +14,20 @@ from graft.words import counted
 
 Severity = Literal["error", "warning", "info"]
 
-# A class is rare if it has less than this share of what it would have were all classes equal; cleanlab's default.
+# A class is rare if it has less than this share of the images it would have if all classes were equal; cleanlab's
+# default.
 RARE = 0.1
-# With fewer images, one more or less that is recognised changes the recall of a class by over ten points.
+# With fewer images, one more or fewer recognised changes a class's recall by over ten points.
 FEW = 10
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One kind of thing that is wrong, or worth knowing, and the images that it concerns.
+    """One kind of fault, or a fact worth knowing, and the images that it concerns.
 
-    `paths` are their names and `images` their numbers, counted through all splits; a finding about classes has neither,
-    one about what is in no split has only names. `groups` are positions in `paths` of images that belong together.
-    `remarks` has a sentence for each image, or is empty.
+    `paths` are their names and `images` their numbers, counted through all splits. A finding about classes has neither;
+    one about files that are in no split has only names. `groups` are positions in `paths` of images that belong
+    together. `remarks` has a sentence for each image, or is empty.
     """
 
     kind: str
@@ -38,7 +39,7 @@ class Finding:
     remarks: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
-        """As `graft audit --json` prints it."""
+        """Return the finding as `graft audit --json` prints it."""
         groups = [[self.paths[position] for position in group] for group in self.groups]
         found = {"kind": self.kind, "severity": self.severity, "paths": list(self.paths), "message": self.message}
         return {**found, "groups": groups} if groups else found
@@ -52,13 +53,13 @@ def of_images(
     rows: Sequence[int] | np.ndarray,
     remarks: Sequence[str] = (),
 ) -> Finding:
-    """A finding about some of all images."""
+    """Build a finding about some of all images."""
     numbers = tuple(int(row) for row in rows)
     return Finding(kind, severity, message, tuple(map(whole.name, numbers)), numbers, remarks=tuple(remarks))
 
 
 def of_groups(kind: str, severity: Severity, message: str, whole: Images, groups: Sequence[np.ndarray]) -> Finding:
-    """A finding about groups of images; an image may be in several."""
+    """Build a finding about groups of images; an image may be in several."""
     numbers = list(dict.fromkeys(np.concatenate(groups).tolist()))
     place = {number: position for position, number in enumerate(numbers)}
     positions = tuple(tuple(place[number] for number in group.tolist()) for group in groups)
@@ -66,12 +67,12 @@ def of_groups(kind: str, severity: Severity, message: str, whole: Images, groups
 
 
 def class_counts(dataset: Dataset) -> dict[str, int]:
-    """Images per class through all splits, by name."""
+    """Count the images of each class through all splits, by name."""
     return counts(together(dataset.splits.values()), dataset.classes, dataset.label_sets)
 
 
 def class_findings(dataset: Dataset) -> Iterator[Finding]:
-    """Classes that are rare, tiny, or missing from a split."""
+    """Yield classes that are rare, tiny, or missing from a split."""
     trained = dataset.splits.get(TRAIN)
     sizes = class_counts(dataset) if trained is None else counts(trained, dataset.classes, dataset.label_sets)
     where = "" if trained is None else f" in {TRAIN}"
@@ -84,7 +85,7 @@ def class_findings(dataset: Dataset) -> Iterator[Finding]:
                 "warning",
                 f"{most!r} has {present[most] / present[fewest]:.0f} times as many images{where} as {fewest!r} "
                 f"({present[most]:,} and {present[fewest]:,}): judge by the recall of each class, and add images of "
-                "rare classes or give them more weight",
+                "rare classes or give those classes more weight",
             )
     tiny = {name: count for name, count in present.items() if count < FEW}
     if tiny:
@@ -92,7 +93,7 @@ def class_findings(dataset: Dataset) -> Iterator[Finding]:
             "tiny_class",
             "warning",
             f"{counted(len(tiny), 'class has', 'classes have')} fewer than {FEW} images{where}: {_listed(tiny)}; add "
-            "images, merge such classes or leave them out",
+            "images, or merge or drop such classes",
         )
     for split, images in dataset.splits.items():
         sizes = counts(images, dataset.classes, dataset.label_sets)
@@ -102,12 +103,12 @@ def class_findings(dataset: Dataset) -> Iterator[Finding]:
                 "missing_class",
                 "warning",
                 f"{split} has no images of {counted(len(missing), 'class', 'classes')}: "
-                f"{_listed(dict.fromkeys(missing))}; add some, or remember that its scores say nothing about them",
+                f"{_listed(dict.fromkeys(missing))}; add some, or keep in mind that its scores say nothing about them",
             )
 
 
 def left_out(dataset: Dataset) -> Iterator[Finding]:
-    """What is in the data and in no split."""
+    """Yield what is in the data but in no split."""
     if dataset.left_out:
         reasons = Counter(dataset.left_out.values()).most_common(5)
         yield Finding(

@@ -1,6 +1,6 @@
 """A dataset without its faults, as a manifest of the files to keep, which graft opens like any other.
 
-What is dropped is for `graft.data.cleaning` to say; the data are not touched.
+`graft.data.cleaning` decides what is dropped; the data are not touched.
 """
 
 from __future__ import annotations
@@ -46,13 +46,13 @@ def write_manifest(dataset: Dataset, file: IO[str]) -> None:
 
 
 def write_split_file(dataset: Dataset, file: IO[str]) -> None:
-    """Write a file for `--split-file` that names these images only; those of a dataset without splits are `train`."""
+    """Write a file for `--split-file` that names only these images; without splits, all of them are `train`."""
     splits = {TRAIN if name == WHOLE else name: images for name, images in dataset.splits.items()}
     write_split(replace(dataset, splits=splits), file)
 
 
 def file_of(source: Source, row: int) -> str:
-    """The absolute path, or the address, of an image. Raises InputError for one that is part of a larger file."""
+    """Return the absolute path or the address of an image. Raises InputError for one inside a larger file."""
     while isinstance(source, Several):
         source, row = source.at(row)
     if not isinstance(source, Files):

@@ -1,8 +1,9 @@
-"""What is wrong with single images, judged by what was measured when they were looked at.
+"""What is wrong with single images, judged by the measurements taken when they were looked at.
 
 Thresholds start from those of the library cleanvision 0.3.7, which were set on photographs. A value that is common in a
-dataset, as white paper is among sketches, says nothing about one image. So it must also lie far from the median, by the
-rule of Iglewicz and Hoaglin 1993, "How to Detect and Handle Outliers", section 3.3. docs/audit.md has the measurements.
+dataset, as white paper is among sketches, says nothing about one image. So the value must also lie far from the median,
+by the rule of Iglewicz and Hoaglin 1993, "How to Detect and Handle Outliers", section 3.3. docs/audit.md has the
+measurements.
 """
 
 from __future__ import annotations
@@ -26,26 +27,26 @@ if TYPE_CHECKING:
 
 # In units of the median absolute deviation, scaled to equal the standard deviation of normal values.
 FAR = 3.5
-# A drawing made by a program: at most this many colours, mostly few of them, and at least this large, in a dataset
+# A drawing made by a program has at most this many colours, mostly few of them, and at least this size, in a dataset
 # where most images have more colours than are counted. Smaller photographs can have as few.
 DRAWN_COLOURS, DRAWN_ENTROPY, DRAWN_PIXELS = 64, 3.0, 64 * 64
-# What a drawing is called that stands for a missing image.
+# Names of drawings that stand for a missing image.
 NAMED = re.compile(
     r"not.?found|(?<![a-z])no.?(image|photo|picture)|unavailable|not.?available|placeholder|(image|photo).?(missing|removed)",
     re.IGNORECASE,
 )
-# Levels of 255 between the darkest and the lightest part of an image in which something is plainly seen, as ink is on
+# Levels of 255 between the darkest and the lightest part of an image in which something is plainly visible, like ink on
 # paper.
 PLAINLY_SEEN = 128
-# A class of so many images has a spread of its own.
+# A class with this many images has a spread of its own.
 ENOUGH = 10
-# The same content this many times, under several labels, belongs to no class.
+# Content that occurs this many times, under several labels, belongs to no class.
 REPEATED = 5
-# Shorter over longer side.
+# Shorter side over longer side.
 NARROW = 0.35
 # Side (of a square of the same area) over the median side, or the reverse.
 ODD_SIDE = 0.5
-# Bits of the levels of grey. cleanvision's 3 bits are of those of three channels together, which adds the logarithm of
+# Entropy of grey levels, in bits. cleanvision's 3 bits are for three channels together, which adds the logarithm of
 # three.
 NOTHING_SHOWN = 3 - np.log2(3)
 # Mean saturation below which an image has no colour: one level of 255.
@@ -56,9 +57,9 @@ GREY = 1 / 255
 class Rule:
     """An image is unusual when its `value` is below the threshold (above, unless `low`) and far from the median.
 
-    It must be far from the median of its class as well. Where something is plainly seen, no image is too light or dark,
-    or without information. The message is the number of images, `one` or `many`, and `advice`, into which the threshold
-    is formatted.
+    The value must also be far from the median of the image's class. Where something is plainly visible, no image counts
+    as too light, too dark or empty. The message consists of the number of images, `one` or `many`, and `advice`, into
+    which the threshold is formatted.
     """
 
     kind: str
@@ -73,7 +74,7 @@ class Rule:
         return f"{counted(found, self.one, self.many)} {self.advice.format(self.threshold)}"
 
     def found(self, looks: Looks, among: np.ndarray, labels: np.ndarray) -> np.ndarray:
-        """Which images are unusual, bool (N,); only those in `among` are compared."""
+        """Return which images are unusual, bool (N,); only those in `among` are compared."""
         values = self.value(looks).astype(np.float64)
         beyond = values < self.threshold if self.low else values > self.threshold
         found = np.asarray(among & beyond & _far(values, among, self.low))
@@ -95,18 +96,18 @@ RULES = (
         True,
         "image shows",
         "images show",
-        "almost nothing (an entropy of grey levels below {:.1f} bits): check whether the label fits",
+        "almost nothing (grey-level entropy below {:.1f} bits): check that the label fits",
     ),
     Rule(
         "blurry",
-        # Blur divides sharpness, so it is compared as a logarithm. Of photographs of 500 px, the threshold finds 0.92
-        # of those blurred by a Gaussian of 6 px, half of those by 4, and none that is untouched.
+        # Blur divides sharpness, so sharpness is compared as a logarithm. On 500 px photographs, the threshold finds
+        # 0.92 of those blurred by a Gaussian of 6 px, half of those blurred by 4 px, and no untouched one.
         lambda looks: np.log(np.maximum(looks.sharpness, 1e-9)),
         np.log(0.02),
         True,
         "image is",
         "images are",
-        "blurred: leave such images out unless those to be classified will be as blurred",
+        "blurred: leave such images out unless the images to be classified will be just as blurred",
     ),
     Rule(
         "dark",
@@ -115,7 +116,7 @@ RULES = (
         True,
         "image is",
         "images are",
-        "dark throughout (99 of 100 pixels below a luminance of {:.2f}): brighten such images or leave them out",
+        "dark throughout (99% of pixels below a luminance of {:.2f}): brighten such images or leave them out",
     ),
     Rule(
         "light",
@@ -124,20 +125,20 @@ RULES = (
         False,
         "image is",
         "images are",
-        "light throughout (95 of 100 pixels above a luminance of {:.2f}): check whether anything can be seen",
+        "light throughout (95% of pixels above a luminance of {:.2f}): check that anything is visible",
     ),
 )
 
 
 def image_findings(whole: Images, looks: Looks, preprocessing: Preprocessing) -> Iterator[Finding]:
-    """Findings about images, rows of `whole` and of `looks`; `preprocessing` decides what a crop would cut off."""
+    """Yield findings about images, rows of `whole` and `looks`; `preprocessing` decides what a crop would cut off."""
     decoded = looks.decoded
     if looks.reasons:
         yield of_images(
             "unreadable",
             "error",
-            f"{len(looks.reasons):,} of {counted(len(whole), 'image')} cannot be decoded and will not be trained on: "
-            "replace or remove such files",
+            f"{len(looks.reasons):,} of {counted(len(whole), 'image')} cannot be decoded and will not be used for "
+            "training: replace or remove such files",
             whole,
             sorted(looks.reasons),
             [looks.reasons[row] for row in sorted(looks.reasons)],
@@ -148,9 +149,10 @@ def image_findings(whole: Images, looks: Looks, preprocessing: Preprocessing) ->
         yield of_images(
             "placeholder",
             "error",
-            f"{counted(placeholders.sum(), 'image stands', 'images stand')} for a missing one: a drawing of few "
-            "colours among photographs that is called so, under several labels, or unlike all others in format and "
-            "size, or the same content many times under several labels; remove such files",
+            f"{counted(placeholders.sum(), 'image stands in for a missing one', 'images stand in for missing ones')}: "
+            "drawings with few colours among photographs that are named like placeholders, have several labels or "
+            "differ from all others in format and size, or content repeated many times under several labels; remove "
+            "such files",
             whole,
             np.flatnonzero(placeholders),
         )
@@ -158,8 +160,8 @@ def image_findings(whole: Images, looks: Looks, preprocessing: Preprocessing) ->
         yield of_images(
             "possible_placeholder",
             "info",
-            f"{counted((drawn & ~placeholders).sum(), 'image is a drawing', 'images are drawings')} of few colours "
-            "among photographs: check that none stands for a missing image",
+            f"{counted((drawn & ~placeholders).sum(), 'image is a drawing', 'images are drawings')} with few colours "
+            "among photographs: check that none stands in for a missing image",
             whole,
             np.flatnonzero(drawn & ~placeholders),
         )
@@ -169,7 +171,7 @@ def image_findings(whole: Images, looks: Looks, preprocessing: Preprocessing) ->
             "wrong_extension",
             "info",
             f"{counted(len(wrong), 'file has', 'files have')} the extension of another format: graft goes by the "
-            "content, other programs may not; rename such files",
+            "content, but other programs may not; rename such files",
             whole,
             wrong,
         )
@@ -186,8 +188,8 @@ def image_findings(whole: Images, looks: Looks, preprocessing: Preprocessing) ->
         yield of_images(
             "grey",
             "info",
-            f"{counted(grey.sum(), 'image is', 'images are')} grey and the other {with_image.sum() - grey.sum():,} in "
-            "colour: make sure that this alone does not tell classes apart",
+            f"{counted(grey.sum(), 'image is', 'images are')} grey and the other {with_image.sum() - grey.sum():,} are "
+            "in colour: make sure that colour alone does not tell the classes apart",
             whole,
             np.flatnonzero(grey),
         )
@@ -196,7 +198,7 @@ def image_findings(whole: Images, looks: Looks, preprocessing: Preprocessing) ->
         yield of_images(
             "exif_rotation",
             "info",
-            f"{counted(len(turned), 'image is', 'images are')} turned upright by the Exif orientation",
+            f"{counted(len(turned), 'image is', 'images are')} rotated upright according to the Exif orientation",
             whole,
             turned,
         )
@@ -205,14 +207,14 @@ def image_findings(whole: Images, looks: Looks, preprocessing: Preprocessing) ->
         yield of_images(
             "animated",
             "info",
-            f"{counted(len(moving), 'file has', 'files have')} several frames or pages; the first is used",
+            f"{counted(len(moving), 'file has', 'files have')} several frames or pages; only the first is used",
             whole,
             moving,
         )
 
 
 def _drawn(looks: Looks) -> np.ndarray:
-    """Which images are drawings of few colours in a dataset of photographs, bool (N,)."""
+    """Return which images are drawings of few colours in a dataset of photographs, bool (N,)."""
     if not looks.decoded.any() or not np.median(looks.colours[looks.decoded]) >= looks.colours.max() > DRAWN_COLOURS:
         return np.zeros(len(looks), bool)
     large = looks.width.astype(np.int64) * looks.height >= DRAWN_PIXELS
@@ -220,10 +222,11 @@ def _drawn(looks: Looks) -> np.ndarray:
 
 
 def _placeholders(whole: Images, looks: Looks, drawn: np.ndarray) -> np.ndarray:
-    """Which images all but certainly stand for a missing one, bool (N,).
+    """Return which images almost certainly stand for a missing one, bool (N,).
 
-    A drawing may be a member of its class, as stripes and chequers are. So something else has to say so: its name, the
-    same content under several labels, or a format and a size that no other image has, with next to nothing to see.
+    A drawing may be a genuine member of its class, as stripes and chequers are. So something else must confirm it: its
+    name, the same content under several labels, or a format and size that no other image has, with next to nothing to
+    see.
     """
     found = np.zeros(len(whole), bool)
     empty = drawn & (looks.entropy < NOTHING_SHOWN)
@@ -245,7 +248,7 @@ def _same_size(looks: Looks, row: int) -> np.ndarray:
 
 
 def _shapes(whole: Images, looks: Looks, with_image: np.ndarray, preprocessing: Preprocessing) -> Iterator[Finding]:
-    """Narrow images, and those far smaller or larger than the others."""
+    """Yield findings about narrow images, and about those far smaller or larger than the others."""
     width, height = np.maximum(looks.width, 1).astype(float), np.maximum(looks.height, 1).astype(float)
     ratio = np.minimum(width, height) / np.maximum(width, height)
     if not with_image.any():
@@ -256,7 +259,7 @@ def _shapes(whole: Images, looks: Looks, with_image: np.ndarray, preprocessing: 
         what = {
             "crop": f"a crop keeps {_span(kept, '.0%')} of the area, --resize letterbox all of it",
             "squash": "squashing changes the proportions, --resize letterbox does not",
-            "letterbox": "letterboxed, what they show is small",
+            "letterbox": "letterboxing leaves their content small",
         }[preprocessing.resize_mode]
         yield of_images(
             "odd_aspect_ratio",
@@ -276,7 +279,7 @@ def _shapes(whole: Images, looks: Looks, with_image: np.ndarray, preprocessing: 
             "odd_size",
             "info",
             f"{counted(odd.sum(), 'image has', 'images have')} less than half or more than twice the usual side of "
-            f"{2**middle:.0f} px: where classes differ in size, sharpness alone can tell them apart",
+            f"{2**middle:.0f} px: if classes differ in image size, sharpness alone can tell them apart",
             whole,
             np.flatnonzero(odd),
             sizes,
@@ -284,13 +287,13 @@ def _shapes(whole: Images, looks: Looks, with_image: np.ndarray, preprocessing: 
 
 
 def _span(values: np.ndarray, form: str) -> str:
-    """The least and the largest value, or one of them where they read the same."""
+    """Format the least and the largest value, or only one where both read the same."""
     least, largest = format(values.min(), form), format(values.max(), form)
     return least if least == largest else f"{least} to {largest}"
 
 
 def _far(values: np.ndarray, among: np.ndarray, low: bool) -> np.ndarray:
-    """Which values lie far below (`low`) or far above the median of those in `among`, bool (N,)."""
+    """Return which values lie far below (`low`) or far above the median of those in `among`, bool (N,)."""
     middle = np.median(values[among])
     deviation = 1.4826 * np.median(np.abs(values[among] - middle))
     return np.asarray(values < middle - FAR * deviation if low else values > middle + FAR * deviation)

@@ -1,4 +1,4 @@
-"""How credible labels are, judged by classifiers that had not seen the image.
+"""How credible labels are, judged by classifiers that have not seen the image.
 
 Northcutt, Jiang and Chuang 2021, "Confident Learning: Estimating Uncertainty in Dataset Labels", arXiv 1911.00068; for
 outliers, Kuan and Mueller 2022, "Back to the Basics: Revisiting Out-of-Distribution Detection Baselines", arXiv
@@ -7,23 +7,23 @@ outliers, Kuan and Mueller 2022, "Back to the Basics: Revisiting Out-of-Distribu
 
 import numpy as np
 
-# Products between images that are computed at a time.
+# Inner products between images that are computed at a time.
 BLOCK = 2**25
-# Nearest others that are asked about a label.
+# Nearest neighbours that vote on a label.
 WITNESSES = 10
 
 
 def self_confidence(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """The probability that each image has its own label, (N,); `probabilities` (N, C), `labels` int (N,)."""
+    """Return the probability of each image's own label, (N,); `probabilities` (N, C), `labels` int (N,)."""
     return np.asarray(probabilities[np.arange(len(labels)), labels])
 
 
 def contradicted(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """Which labels another class confidently contradicts, bool (N,).
+    """Return which labels another class confidently contradicts, bool (N,).
 
     A class claims an image when its probability there is at least its mean over the images with its label (section 3.1,
-    equation 2); of several classes, the most probable one does. A label is contradicted when another class claims the
-    image.
+    equation 2); among several such classes, the most probable one claims it. A label is contradicted when another class
+    claims the image.
     """
     classes = probabilities.shape[1]
     of_label = np.bincount(labels, self_confidence(probabilities, labels), classes)
@@ -35,10 +35,10 @@ def contradicted(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
 
 
 def missed_anyway(probabilities: np.ndarray, least: float) -> float:
-    """How many right labels get a probability of at most `least`, by calibrated `probabilities` (N, C).
+    """Return how many right labels get a probability of at most `least`, given calibrated `probabilities` (N, C).
 
-    If they are calibrated, a label of probability p is right in a share p of all cases, so the sum of all that are that
-    small is what a head of this accuracy contradicts although the labels are right.
+    With calibration, a label of probability p is right in a share p of all cases. So the sum of all probabilities that
+    small is the number of right labels that a head of this accuracy contradicts.
     """
     return float(probabilities[probabilities <= least].sum())
 
@@ -46,9 +46,9 @@ def missed_anyway(probabilities: np.ndarray, least: float) -> float:
 def neighbours_agree(
     features: np.ndarray, labels: np.ndarray, groups: np.ndarray, rows: np.ndarray, suggested: np.ndarray
 ) -> np.ndarray:
-    """For which of `rows` more of the nearest others have the suggested label than their own, bool (len(rows),).
+    """Return for which of `rows` more nearest neighbours have the suggested label than the own one, bool (len(rows),).
 
-    `features` (N, D), `labels` and `groups` int (N,): images of the group of a row are no witnesses.
+    `features` (N, D), `labels` and `groups` int (N,). Images of a row's own group do not vote.
     """
     unit = features.astype(np.float32)
     unit /= np.maximum(np.linalg.norm(unit, axis=1, keepdims=True), 1e-12)
@@ -61,9 +61,9 @@ def neighbours_agree(
 
 
 def neighbour_distance(features: np.ndarray, neighbours: int = 10, most: int = 20_000) -> np.ndarray:
-    """The mean cosine distance of each row of `features` (N, D) to its nearest others, float32 (N,).
+    """Return the mean cosine distance of each row of `features` (N, D) to its nearest neighbours, float32 (N,).
 
-    With more than `most` rows, the nearest are searched among that many, evenly spaced.
+    With more than `most` rows, neighbours are searched among that many, evenly spaced.
     """
     count = len(features)
     unit = features.astype(np.float32)
@@ -83,7 +83,7 @@ def neighbour_distance(features: np.ndarray, neighbours: int = 10, most: int = 2
 
 
 def far_out(distances: np.ndarray) -> np.ndarray:
-    """Which lie more than three interquartile ranges above the third quartile, bool (N,): Tukey 1977, section 2D."""
+    """Return which lie over three interquartile ranges above the third quartile, bool (N,): Tukey 1977, section 2D."""
     if not len(distances):
         return np.zeros(0, bool)
     lower, upper = np.percentile(distances, [25, 75])

@@ -1,7 +1,7 @@
-"""One pass over all images before anything else is done with them: each is read, hashed, decoded and measured.
+"""One pass over all images before any other work: each is read, hashed, decoded and measured.
 
-The results are kept in a table with one row of fixed size per image, so that a second pass over unchanged files needs
-nothing but their stamps.
+The results are kept in a table with one fixed-size row per image, so a second pass over unchanged files needs nothing
+but their stamps.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ from graft.images import decoding
 from graft.images.levels import Levels
 from graft.progress import NOBODY, Reporter
 
-# By Pillow's names; "pixels" stands for images that come as arrays.
+# Pillow's names; "pixels" stands for images that come as arrays.
 FORMATS = (*decoding.FORMATS, "pixels", *decoding.OPTIONAL_FORMATS)
-# The format that each extension promises; others promise nothing.
+# The format that each extension promises; other extensions promise nothing.
 ENDINGS = {
     **dict.fromkeys((".jpg", ".jpeg", ".jpe", ".jfif"), "JPEG"),
     **dict.fromkeys((".tif", ".tiff"), "TIFF"),
@@ -35,11 +35,11 @@ ENDINGS = {
     **dict.fromkeys((".ppm", ".pgm", ".pbm", ".pnm"), "PPM"),
     **{f".{name.lower()}": name for name in ("PNG", "GIF", "WEBP", "AVIF", "BMP")},
 }
-# Increased whenever the same image comes to give a different row.
+# Increased whenever the same image would give a different row.
 NUMBERS = 3
-# Images per task of a thread.
+# Images per thread task.
 BLOCK = 32
-# A table of more is kept in a file while it is filled in, about a million images.
+# A larger table, of about a million images, is kept in a file while it is filled.
 IN_MEMORY_BYTES = 2**30
 
 _ROW = np.dtype(
@@ -67,7 +67,7 @@ _ROW = np.dtype(
 
 @dataclass(frozen=True)
 class Looks:
-    """The results of one pass over N images, a row for each, in order.
+    """The results of one pass over N images, one row each, in order.
 
     `reasons` maps the row of an image that could not be decoded to a sentence; its columns are zero. Columns may be
     mapped from a file, so they are read-only.
@@ -142,13 +142,13 @@ def look(images: Images, cache: Path | None = None, reporter: Reporter = NOBODY,
 
 
 def _empty_table(count: int, cache: Path | None) -> np.ndarray:
-    """A table of zeros, in a file without a name where it is large and there is a place for one."""
+    """Create a table of zeros; a large one lies in an unnamed file if there is a cache folder."""
     if cache is None or count * _ROW.itemsize <= IN_MEMORY_BYTES:
         return np.zeros(count, _ROW)
     try:
         cache.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=cache) as file:
-            # Taken up now, as a disk that fills up later could only end the process.
+            # Allocated now: if the disk filled up later, that would kill the process.
             os.posix_fallocate(file.fileno(), 0, count * _ROW.itemsize)
             return np.memmap(file, _ROW, "r+", shape=(count,))
     except (OSError, AttributeError):
@@ -176,13 +176,13 @@ def _look_at(images: Images, rows: np.ndarray, stamps: np.ndarray, table: np.nda
         measures = measure(np.stack([small for _, small, _ in alike]), np.array([colours for _, _, colours in alike]))
         for name, values in vars(measures).items():
             table[name][numbers] = values
-        # Last, since a row with a stamp is one that is kept.
+        # Written last, since a row with a stamp counts as complete.
         table["stamp"][numbers] = stamps[numbers]
     return reasons
 
 
 def _open(images: Images, index: int, row: np.void, levels: Levels) -> np.ndarray:
-    """The pixels of an image, uint8 (H, W, 3), a large JPEG reduced; what the file says goes into `row`."""
+    """Decode an image to uint8 (H, W, 3), a large JPEG reduced; what the file says goes into `row`."""
     try:
         data = images.read(index)
     except OSError as error:
@@ -202,7 +202,7 @@ def _open(images: Images, index: int, row: np.void, levels: Levels) -> np.ndarra
 
 
 def upright_rgb(data: bytes | np.ndarray, levels: Levels = ()) -> np.ndarray:
-    """The pixels of an image as it is looked at, uint8 (H, W, 3), a large JPEG reduced. Raises ImageError."""
+    """Decode an image as the audit sees it, uint8 (H, W, 3), a large JPEG reduced. Raises ImageError."""
     return decoding.decode_with_facts(data, SIDE, levels)[0] if isinstance(data, bytes) else _to_rgb(data)
 
 
@@ -218,7 +218,7 @@ def _to_rgb(pixels: np.ndarray) -> np.ndarray:
 
 
 def _stamps(images: Images) -> np.ndarray:
-    """A digest of every image's stamp, uint64 (N, 2)."""
+    """Return a digest of every image's stamp, uint64 (N, 2)."""
     digests = b"".join(
         hashlib.blake2b(stamp.encode("utf-8", "surrogatepass"), digest_size=16).digest() for stamp in images.stamps()
     )
@@ -237,7 +237,7 @@ def _fill(table: np.ndarray, stamps: np.ndarray, before: np.ndarray) -> np.ndarr
 
 
 def _path(cache: Path, images: Images, levels: Levels) -> Path:
-    """One file per dataset, named by what all names begin with, so that it is found again after some images changed."""
+    """Return the dataset's cache file, named by the common prefix of all names, so that images may come and go."""
     ends = [images.name(0), images.name(len(images) - 1)] if len(images) else []
     # By character: `photos.zip[0]` and `photos.zip[9]` have no folder in common.
     named = f"{NUMBERS} {_ROW} {levels or ''} {os.path.commonprefix(ends)}"  # noqa: RUF071

@@ -1,4 +1,4 @@
-"""What is told of marks in one class: where they are, how many images have them, and what to do."""
+"""Findings about marks in one class: where they are, how many images have them, and what to do."""
 
 import hashlib
 import json
@@ -20,14 +20,14 @@ from graft.files import keep, read_kept
 from graft.images.levels import Levels
 from graft.progress import Reporter
 
-# Increased whenever the same images come to have other marks.
+# Increased whenever the same images would get other marks.
 NUMBERS = 1
 
 
 def mark_findings(
     dataset: Dataset, looks: Looks, reporter: Reporter, levels: Levels = (), cache: Path | None = None
 ) -> Iterator[Finding]:
-    """Classes of which many images have the same at the same place; of images that are copies one is looked at.
+    """Yield classes in which many images have the same mark at the same place; copies of an image are looked at once.
 
     With `cache`, a folder, the marks of the same images under the same labels are kept.
     """
@@ -56,10 +56,10 @@ def _read_mark(told: dict[str, Any]) -> Mark:
 
 
 def _marks(whole: Images, rows: np.ndarray, labels: np.ndarray, levels: Levels, reporter: Reporter) -> list[Mark]:
-    """The marks of the images at `rows`; their own `rows` count through these."""
+    """Find the marks of the images at `rows`; a mark's own `rows` index into these."""
     images = _read(whole, rows, levels, reporter)
     known = np.array([number for number, image in enumerate(images) if image is not None], dtype=np.int64)
-    # What has been changed or removed since it was looked at may leave a class too small.
+    # Images that changed or vanished since the look may leave a class too small.
     if len(known) < FEWEST or len(np.unique(labels[known])) < 2:
         return []
     found = find_marks(laid_together([image for image in images if image is not None]), labels[known])
@@ -82,11 +82,11 @@ def _read(whole: Images, rows: np.ndarray, levels: Levels, reporter: Reporter) -
 
 
 def _said(mark: Mark, name: str) -> str:
-    others = f"and {mark.others_with:,} of {mark.of_others:,} others" if mark.others_with else "and no others"
+    others = f"as do {mark.others_with:,} of {mark.of_others:,} others" if mark.others_with else "but no others do"
     return (
-        f"{mark.with_mark:,} of {mark.of_class:,} images of {name!r} that were compared have the same mark "
-        f"{_place(mark)}, {others}: a classifier can tell {name!r} by that alone and will miss images without "
-        "it; crop or cover it, or add images of the class that are without"
+        f"{mark.with_mark:,} of {mark.of_class:,} compared images of {name!r} have the same mark {_place(mark)}, "
+        f"{others}: a classifier can recognise {name!r} by the mark alone and will miss images without it; crop or "
+        "cover the mark, or add images of the class without it"
     )
 
 

@@ -1,12 +1,13 @@
 """Marks in one class: the same thing at the same place in many of its images and in hardly any other.
 
-A sticker, a stamp, a scanner's label or a coloured border tells a classifier the class and nothing of what it is. One
-image of the class is laid on the others: where many of its own class agree with it to a few levels and hardly any of
-the others do, there may be a mark. Its area is found on one half of the images, and whether the class has it on the
-other half, so that having looked everywhere costs no certainty (Cox 1975, Biometrika 62(2), 441-444).
+A sticker, a stamp, a scanner's label or a coloured border tells a classifier the class but nothing about the object.
+One image of the class is laid over the others: where many of its own class agree with it to within a few levels and
+hardly any others do, there may be a mark. Its area is found on one half of the images and tested on the other half, so
+searching everywhere costs no statistical certainty (Cox 1975, Biometrika 62(2), 441-444).
 
-A background that is common in a class, such as white paper, is no mark: it ends where the object begins, elsewhere in
-each image. A mark ends at the same place in all, so that at its outline every image that has it changes at once.
+A background that is common in a class, such as white paper, is not a mark: it ends where the object begins, at a
+different place in each image. A mark ends at the same place in all, so at its outline every image that has it changes
+at once.
 """
 
 from collections.abc import Iterator, Sequence
@@ -16,37 +17,37 @@ import numpy as np
 
 from graft.evaluation.intervals import chance_of_so_few
 
-# The side of the images as they are laid on each other, px. Small ones are enlarged, by which strokes that happen to
-# lie alike change too gradually to be marks.
+# The side of the images when laid over each other, px. Small ones are enlarged, so that strokes which happen to
+# coincide change too gradually to be marks.
 SIDE = 64
-# Images differ in proportions where the widest is more than so many times as wide for its height as the narrowest.
+# Images differ in proportions where the widest aspect ratio is more than this many times the narrowest.
 SAME_PROPORTIONS = 1.05
 CORNERS = {f"{one} {other}": (one, other) for one in ("top", "bottom") for other in ("left", "right")}
-# Pixels agree where no channel differs by more levels; what is left of a mark after JPEG does.
+# Pixels agree if no channel differs by more levels; the remains of a mark after JPEG compression do.
 ALIKE = 16
-# Images of a class and of the others that are looked at: at the least, and at the most.
+# Images looked at: the fewest and the most of each class, and about how many in all.
 FEWEST, MOST_OF_CLASS, MOST = 12, 120, 1600
-# Images of the class that are laid on the others, and on how many of the others.
+# How many images of the class are tried as candidates, and how many of the others each is laid over.
 CANDIDATES, OTHERS = 8, 150
-# So many of the class have a mark at the least, and so many fewer of the others at the most.
+# The least share of the class that has a mark, and the most of the others, relative to that share.
 SHARE, OF_OTHERS = 0.25, 0.15
-# The least and the largest area, as a part of the image, and how much of it an image must agree with.
+# The least and the largest area, as a share of the image, and how much of it an image must agree with.
 LEAST_AREA, LARGEST_AREA, AGREEING = 0.002, 0.4, 0.8
-# How far beyond its outline a mark must have ended, px, by how many levels, and along how much of the outline; and how
-# many of the pixels at its edge are alike in the images that have it. Nothing that classes have in common by nature,
-# such as the hollow of a 0 among photographs, reached both; all squares, discs, frames and labels planted in
+# How far beyond its outline a mark must have ended, px, by how many levels, and along how much of the outline; and what
+# share of the pixels at its edge are alike in the images that have it. Nothing that classes have in common by nature,
+# such as the hollow of a 0 among photographs, reached both. All squares, discs, frames and labels planted in
 # photographs that were found lay above 0.79 and 0.80.
 BEYOND, ENDED, OUTLINE, AT_EDGE = 2, 24, 0.7, 0.78
-# How often a set without marks may be said to have one.
+# The accepted probability of reporting a mark in a set without marks.
 CHANCE = 0.01
 
 
 @dataclass(frozen=True)
 class Mark:
-    """A mark in the class with this index: where, as words, and which images of the class and of others have it.
+    """A mark in the class with this index: its place in words, and which images of the class and of others have it.
 
-    `rows` are those of the stack that was searched, int64; `of_class` and `of_others` the images looked at to confirm
-    it, `with_mark` and `others_with` how many of these have it. `area` is (top, left, bottom, right) as parts of the
+    `rows` index the stack that was searched, int64. `of_class` and `of_others` count the images that confirm it;
+    `with_mark` and `others_with` count how many of these have it. `area` is (top, left, bottom, right) as shares of the
     image, or of its corner.
     """
 
@@ -62,7 +63,7 @@ class Mark:
 
 
 def chosen_for_marks(labels: np.ndarray, seed: int = 0) -> np.ndarray:
-    """Which images are looked at, int64 (n,): as many of each class, drawn; -1 is no class."""
+    """Return which images are looked at, int64 (n,): a random draw, equally many of each class; -1 is no class."""
     random = np.random.default_rng(seed)
     found = [np.flatnonzero(labels == label) for label in np.unique(labels[labels >= 0])]
     most = min(MOST_OF_CLASS, max(FEWEST, MOST // max(len(found), 1)))
@@ -72,15 +73,18 @@ def chosen_for_marks(labels: np.ndarray, seed: int = 0) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Seen:
-    """An image as it is laid on others: `proportion` is its width by its height, `views` uint8 (h, w, 3) by place."""
+    """An image prepared for overlaying: `proportion` is width over height, `views` uint8 (h, w, 3) by place."""
 
     proportion: float
     views: dict[str, np.ndarray]
 
 
 def seen(image: np.ndarray) -> Seen:
-    """An image, uint8 (H, W, 3) of any size: the whole of it, whatever its proportions (""), and its corners in its own
-    proportions, since a mark is as far from a corner in every image."""
+    """Prepare an image, uint8 (H, W, 3) of any size.
+
+    The views are the whole image, whatever its proportions (""), and its corners in their own proportions, since a mark
+    is equally far from a corner in every image.
+    """
     half, scale = SIDE // 2, SIDE / max(image.shape[:2])
     small = _resized(image, *(max(half, round(length * scale)) for length in image.shape[:2]))
     views = {"": _resized(image, SIDE, SIDE)}
@@ -91,7 +95,7 @@ def seen(image: np.ndarray) -> Seen:
 
 
 def laid_together(images: Sequence[Seen]) -> dict[str, np.ndarray]:
-    """The views of n images by place, uint8 (n, h, w, 3): corners only where the images differ in proportions."""
+    """Stack the views of n images by place, uint8 (n, h, w, 3): corners only where the images differ in proportions."""
     proportions = [image.proportion for image in images]
     places = [""] if max(proportions) <= SAME_PROPORTIONS * min(proportions) else ["", *CORNERS]
     return {place: np.stack([image.views[place] for image in images]) for place in places}
@@ -105,7 +109,7 @@ def _resized(image: np.ndarray, height: int, width: int) -> np.ndarray:
 
 
 def find_marks(views: dict[str, np.ndarray], labels: np.ndarray, seed: int = 0) -> tuple[Mark, ...]:
-    """The marks of classes in images that are laid on each other, the surest of each class.
+    """Find the marks of classes in overlaid images, the surest of each class.
 
     `views` has the same n images as a whole ("") and in other ways, by the name of the place, uint8 (n, h, w, 3);
     `labels` int (n,).
@@ -132,7 +136,7 @@ def find_marks(views: dict[str, np.ndarray], labels: np.ndarray, seed: int = 0) 
 def _find_mark(
     stack: np.ndarray, own: np.ndarray, half: np.ndarray, label: int, place: str, random: np.random.Generator
 ) -> Mark | None:
-    """The largest mark on one half of the images, measured on the other."""
+    """Find the largest mark on one half of the images, and measure it on the other."""
     searched = np.flatnonzero(own & half)
     candidates = random.permutation(searched)[:CANDIDATES]
     best: tuple[float, int, np.ndarray] | None = None
@@ -149,7 +153,7 @@ def _find_mark(
     others = int((has & ~own & known).sum()), int((~own & known).sum())
     if counts[0] < SHARE * counts[1] or others[0] / others[1] > OF_OTHERS * counts[0] / counts[1]:
         return None
-    # So few of the others, out of all that have it.
+    # The chance that so few of the others are among all images that have it.
     chance = chance_of_so_few(others[0], sum(others[1:]) + counts[1], others[0] + counts[0], others[1])
     if not _ends(stack, np.flatnonzero(has & own & known), area):
         return None
@@ -163,7 +167,7 @@ def _find_mark(
 def _areas(
     stack: np.ndarray, candidate: int, own: np.ndarray, half: np.ndarray, place: str
 ) -> Iterator[tuple[np.ndarray, float]]:
-    """Connected areas, bool (h, w), in which images of the class agree with the candidate and hardly any others do."""
+    """Yield connected areas, bool (h, w), where images of the class agree with the candidate but hardly any others."""
     mine, others = np.flatnonzero(own & half), np.flatnonzero(~own & half)
     mine, others = mine[mine != candidate], others[:: -(-len(others) // OTHERS)]
     share = _alike(stack[mine], stack[candidate]).mean(0)
@@ -186,27 +190,27 @@ def _areas(
 
 
 def _cut_off(area: np.ndarray, place: str) -> bool:
-    """Whether an area goes on beyond the corner of the image that is seen, which then may be anything."""
+    """Return whether an area reaches the inner edge of a corner view, beyond which it may be anything."""
     below = area[-1] if place.startswith("top") else area[0] if place.startswith("bottom") else np.zeros(1)
     beside = area[:, -1] if place.endswith("left") else area[:, 0] if place.endswith("right") else np.zeros(1)
     return bool(below.any() or beside.any())
 
 
 def _alike(images: np.ndarray, other: np.ndarray) -> np.ndarray:
-    """Where images uint8 (n, h, w, 3) agree with another, bool (n, h, w)."""
+    """Return where images uint8 (n, h, w, 3) agree with another, bool (n, h, w)."""
     near = np.maximum(images, other) - np.minimum(images, other) <= ALIKE
-    # Thrice as fast as `all` over an axis of three.
+    # Three times as fast as `all` over an axis of three.
     return np.asarray(near[..., 0] & near[..., 1] & near[..., 2])
 
 
 def _has(images: np.ndarray, candidate: np.ndarray, area: np.ndarray) -> np.ndarray:
-    """Which images agree with the candidate in the area, bool (n,)."""
+    """Return which images agree with the candidate in the area, bool (n,)."""
     agreeing = _alike(images[:, area], candidate[area])
     return np.asarray(agreeing.mean(1) >= AGREEING)
 
 
 def _ends(stack: np.ndarray, rows: np.ndarray, area: np.ndarray) -> bool:
-    """Whether images are alike up to the outline of the area, and change along most of it."""
+    """Return whether images are alike up to the outline of the area, and change along most of it."""
     from scipy.ndimage import binary_erosion, distance_transform_edt
 
     beyond, nearest = distance_transform_edt(~area, return_indices=True)

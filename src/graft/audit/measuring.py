@@ -1,7 +1,7 @@
-"""What the pixels of one image say: light, detail, colour, and a thumbnail to recognise it by.
+"""Measurements of one image's pixels: light, detail, colour, and a thumbnail to recognise it by.
 
-Many images are measured at a time, each with the same result as alone. All are reduced to SIDE x SIDE px at most: what
-is looked for here shows at that size, and no measure depends on the resolution of the camera.
+Many images are measured at a time, each with the same result as alone. All are reduced to at most SIDE x SIDE px: what
+the audit looks for shows at that size, and no measurement depends on the camera's resolution.
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ from functools import lru_cache
 import numpy as np
 from PIL import Image
 
-# Sides in px, of the images that are measured and of the thumbnails. Large images become squares in both.
+# Sides in px of the measured images and of the thumbnails. Large images become square in both.
 SIDE = 128
 THUMBNAIL = 24
-# Deviation of the Gaussian that a thumbnail is sampled with, in px of the thumbnail. With less, finer detail comes out
-# differently after a shift by a fraction of a pixel.
+# Standard deviation of the Gaussian that samples a thumbnail, in px of the thumbnail. With less, finer detail changes
+# after a shift by a fraction of a pixel.
 SMOOTHING = 0.8
 # Colours are counted up to this many, in about 64 x 64 pixels.
 MOST_COLOURS = 257
@@ -26,14 +26,15 @@ LUMA = np.array([0.299, 0.587, 0.114], dtype=np.float32)  # ITU-R BT.601, as in 
 
 @dataclass(frozen=True)
 class Measures:
-    """Of n images, a row for each. Levels are luminances in [0, 1].
+    """Measurements of n images, one row each. Levels are luminances in [0, 1].
 
     `bright` is the level that 5 % of the pixels lie below (high where even the darkest parts are light), `dark` the
     level that 1 % lie above (low where even the lightest parts are dark). `entropy`, in bits, is that of the histogram
     of 256 grey levels. `sharpness` is the variance of the Laplacian divided by that of the image: independent of
     contrast, low for a blurred image. `saturation` is the mean difference between the largest and the smallest channel,
     in [0, 1], 0 for grey images. `colours` counts distinct colours, up to MOST_COLOURS. `colour` is the mean, float32
-    (n, 3) in [0, 1]. `thumbnail` is grey, uint8 (n, THUMBNAIL, THUMBNAIL), of the whole image whatever its proportions.
+    (n, 3) in [0, 1]. `thumbnail` is grey, uint8 (n, THUMBNAIL, THUMBNAIL), and shows the whole image whatever its
+    proportions.
     """
 
     bright: np.ndarray
@@ -47,18 +48,18 @@ class Measures:
 
 
 def reduce(pixels: np.ndarray) -> np.ndarray:
-    """uint8 (H, W, 3) to at most SIDE x SIDE px, each side by itself; a shorter side keeps its length."""
+    """Reduce uint8 (H, W, 3) to at most SIDE x SIDE px, each side independently; a shorter side keeps its length."""
     height, width, _ = pixels.shape
     size = (min(width, SIDE), min(height, SIDE))
     if size == (width, height):
         return pixels
-    # Not with a box filter, which is faster: thin lines would come out differently with every crop.
+    # Not with the faster box filter: thin lines would come out differently with every crop.
     return np.asarray(Image.fromarray(pixels).resize(size, Image.Resampling.BILINEAR, reducing_gap=2.0))
 
 
 def count_colours(pixels: np.ndarray) -> int:
-    """Distinct colours of uint8 (H, W, 3) in evenly spaced pixels, up to MOST_COLOURS."""
-    # Not in a reduced image: blending makes new colours.
+    """Count the distinct colours of uint8 (H, W, 3) in evenly spaced pixels, up to MOST_COLOURS."""
+    # Counted before reduction, because blending makes new colours.
     rows, columns = (max(1, side // _COUNTED_SIDE) for side in pixels.shape[:2])
     chosen = pixels[::rows, ::columns].reshape(-1, 3).astype(np.uint32)
     packed = np.sort(chosen[:, 0] << 16 | chosen[:, 1] << 8 | chosen[:, 2])
@@ -68,9 +69,9 @@ def count_colours(pixels: np.ndarray) -> int:
 def measure(pixels: np.ndarray, colours: np.ndarray) -> Measures:
     """Measure reduced images of one size, uint8 (n, h, w, 3); `colours`, int (n,), were counted before reducing."""
     count, height, width, _ = pixels.shape
-    # Channels first: nothing is fast along an axis of three.
+    # Channels first: no operation is fast along an axis of three.
     channels = np.ascontiguousarray(pixels.transpose(3, 0, 1, 2), dtype=np.float32)  # (n, h, w, 3) -> (3, n, h, w)
-    # Not as a matrix product, whose last bits depend on the position of an image in the batch.
+    # Not a matrix product, whose last bits depend on an image's position in the batch.
     grey = LUMA[0] * channels[0] + LUMA[1] * channels[1] + LUMA[2] * channels[2]  # (n, h, w), levels 0 to 255
     levels = np.rint(grey).astype(np.int64) + 256 * np.arange(count)[:, None, None]
     share = np.bincount(levels.ravel(), minlength=256 * count).reshape(count, 256) / (height * width)
@@ -88,25 +89,25 @@ def measure(pixels: np.ndarray, colours: np.ndarray) -> Measures:
 
 
 def thumbnails(grey: np.ndarray) -> np.ndarray:
-    """Grey levels float32 (n, h, w), 0 to 255, to uint8 (n, THUMBNAIL, THUMBNAIL)."""
+    """Reduce grey levels float32 (n, h, w), 0 to 255, to uint8 (n, THUMBNAIL, THUMBNAIL)."""
     small = _samples(grey.shape[1]) @ grey @ _samples(grey.shape[2]).T
     return np.rint(small).clip(0, 255).astype(np.uint8)
 
 
 def _sharpness(grey: np.ndarray) -> np.ndarray:
-    """Variance of the Laplacian over variance, float32 (n,); 0 for images of one level, or less than 3 px a side."""
+    """Return the Laplacian's variance over the image's, float32 (n,); 0 for one level, or less than 3 px a side."""
     if min(grey.shape[1:]) < 3:
         return np.zeros(len(grey), dtype=np.float32)
     inner = grey[:, 1:-1, 1:-1]
     laplacian = grey[:, :-2, 1:-1] + grey[:, 2:, 1:-1] + grey[:, 1:-1, :-2] + grey[:, 1:-1, 2:] - 4 * inner
     variance = grey.var((1, 2))
-    # Two pixels differ by one level of 255 at least: a smaller variance is nothing but rounding.
+    # Distinct pixels differ by at least one level of 255: a smaller variance is only rounding.
     return np.where(variance > 0.25, laplacian.var((1, 2)) / np.maximum(variance, 0.25), 0).astype(np.float32)
 
 
 @lru_cache(maxsize=SIDE)
 def _samples(side: int) -> np.ndarray:
-    """The weights of `side` pixels in each pixel of a thumbnail, float32 (THUMBNAIL, side); each row sums to 1."""
+    """Return the weights of `side` pixels in each thumbnail pixel, float32 (THUMBNAIL, side); each row sums to 1."""
     # A Gaussian over the image's pixels, interpolated linearly where there are fewer than it needs.
     fine = max(1, -(-4 * THUMBNAIL // side)) * side
     position = (np.arange(fine) + 0.5) / fine

@@ -1,7 +1,7 @@
-"""The findings of an audit as one page that opens offline: a contact sheet for each.
+"""The findings of an audit as one page that opens offline, with a contact sheet for each.
 
-Images are small JPEGs inside the page; it has no script and fetches nothing. Names come from whoever made the data, so
-all text is escaped and isolated from the writing direction around it.
+Images are small JPEGs embedded in the page, which has no script and fetches nothing. Names come from whoever made the
+data, so all text is escaped and isolated from the writing direction around it.
 """
 
 import base64
@@ -29,7 +29,7 @@ class Tile:
 
 @dataclass(frozen=True)
 class Sheet:
-    """One finding: its kind, its message, and some of its images, those that belong together in one row.
+    """One finding: its kind, its message, and some of its images, with those that belong together in one row.
 
     `total` counts all images of the finding, shown or not.
     """
@@ -42,7 +42,7 @@ class Sheet:
 
 
 def render_page(title: str, summary: Sequence[str], sheets: Sequence[Sheet]) -> bytes:
-    """The page, HTML in UTF-8. `summary` are sentences above the findings."""
+    """Render the page as HTML in UTF-8. `summary` are sentences above the findings."""
     links = "".join(
         f'<li><a href="#{number}"><b class="{escaped(sheet.severity)}">{escaped(sheet.severity)}</b> '
         f"{_words(sheet.kind)}</a>{f' · {sheet.total:,}' if sheet.total else ''}</li>"
@@ -63,7 +63,7 @@ def _section(number: int, sheet: Sheet) -> str:
     shown = sum(map(len, sheet.rows))
     more = f'<p class="more">{shown:,} of {sheet.total:,} images shown</p>' if shown < sheet.total else ""
     alone = all(len(row) == 1 for row in sheet.rows)
-    # Single images follow one another; each group has a frame.
+    # Single images run on in one line; each group has a frame.
     opening = "<div>" if alone else '<div class="group">'
     rows = "".join(f"{opening}{''.join(map(_figure, row))}</div>" for row in sheet.rows)
     return (
@@ -74,7 +74,7 @@ def _section(number: int, sheet: Sheet) -> str:
 
 def _figure(tile: Tile) -> str:
     image = '<div class="none">no image</div>' if tile.pixels is None else _image(tile.pixels)
-    # The end of a path tells more than its beginning, and a narrow caption shows it; all of it is a touch away.
+    # A narrow caption shows the end of the path, which says more than its beginning; a tooltip shows all of it.
     name = escaped(tile.name.rpartition("/")[2])
     return (
         f'<figure title="{escaped(tile.name)}">{image}<figcaption><bdi>{name}</bdi><br>'
@@ -86,7 +86,7 @@ def _image(pixels: np.ndarray) -> str:
     import simplejpeg
 
     data = simplejpeg.encode_jpeg(np.ascontiguousarray(pixels), quality=QUALITY)
-    # Tiny images are shown enlarged by a whole factor.
+    # Tiny images are enlarged by an integer factor.
     height, width = (side * max(1, SMALL // max(pixels.shape[:2])) for side in pixels.shape[:2])
     return f'<img src="data:image/jpeg;base64,{base64.b64encode(data).decode()}" width={width} height={height} alt="">'
 

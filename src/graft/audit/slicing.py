@@ -1,4 +1,4 @@
-"""The parts of evaluated images that are looked at: by size, brightness, blur, source folder and group."""
+"""The parts into which evaluated images are sliced: by size, brightness, blur, source folder and group."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import PurePosixPath
@@ -12,7 +12,7 @@ from graft.evaluation.slices import Parts, Slice, compare_slices, ends_of, parts
 from graft.images.levels import Levels
 from graft.progress import Reporter
 
-# By name of a measure, what it is about, and what images at its low and its high end are called.
+# For each measurement, what it is about, and what images at its low and high ends are called.
 WORDS = {
     "luminance": ("brightness", ("darkest", "lightest")),
     "sharpness": ("sharpness", ("most blurred", "sharpest")),
@@ -22,7 +22,7 @@ WORDS = {
 
 
 def slices_of(images: Images, right: np.ndarray, levels: Levels, reporter: Reporter) -> tuple[Slice, ...]:
-    """How the answers, bool (n,), differ between parts of the n images.
+    """Compare the answers, bool (n,), between parts of the n images.
 
     Folders and groups are those of the images; see `parts_of`.
     """
@@ -33,7 +33,7 @@ def slices_of(images: Images, right: np.ndarray, levels: Levels, reporter: Repor
 
 
 def measures_of(looks: Looks, rows: np.ndarray) -> dict[str, np.ndarray]:
-    """What is measured of the images in some rows, float32 (n,) each, by the names of `WORDS`."""
+    """Return the measurements of the images in some rows, float32 (n,) each, by the names of `WORDS`."""
     return {
         "luminance": looks.colour[rows] @ LUMA,
         "sharpness": looks.sharpness[rows],
@@ -45,9 +45,9 @@ def measures_of(looks: Looks, rows: np.ndarray) -> dict[str, np.ndarray]:
 def parts_of(
     measures: Mapping[str, np.ndarray], keys: Sequence[str], labels: np.ndarray, groups: np.ndarray | None
 ) -> Parts:
-    """The parts of n images that are looked at: the ends of their `measures`, folders by their `keys`, and `groups`.
+    """Return the parts of n images: the ends of their `measures`, folders by their `keys`, and `groups`.
 
-    Folders are not looked at where each holds one class alone, as the classes say the same.
+    Folders are left out where each holds only one class, since classes say the same.
     """
     parts: Parts = {}
     for name, values in measures.items():

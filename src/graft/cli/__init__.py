@@ -1,6 +1,6 @@
-"""The command line: a file for each command."""
+"""The command line: one file per command."""
 
 import time
 
-# When the command began, on the clock of time.perf_counter: the time that it may take counts from here.
+# When the command began, by time.perf_counter: its time limit counts from here.
 BEGAN = time.perf_counter()

@@ -40,14 +40,14 @@ if TYPE_CHECKING:
 def advise(
     data: Annotated[str, typer.Argument(help="Labelled images, as for graft train.")],
     base: Annotated[
-        str, typer.Option(help="As for graft train. Several, separated by commas, are compared.")
+        str, typer.Option(help="Network to assess, as for graft train; several, separated by commas, are compared.")
     ] = DEFAULT_BASE,
     arch: ArchOption = None,
     image_size: ImageSizeOption = None,
     resize: ResizeOption = None,
     engine: EngineOption = "auto",
     precision: PrecisionOption = "auto",
-    race: Annotated[bool, typer.Option(help="Whether to try the plausible levels on the images.")] = True,
+    race: Annotated[bool, typer.Option(help="Try the plausible levels on the images.")] = True,
     plot: Annotated[Path | None, typer.Option(help="Write a PNG chart of shift, probe and race.")] = None,
     group: GroupOption = None,
     split_file: SplitFileOption = None,
@@ -60,7 +60,7 @@ def advise(
     quiet: Quiet = False,
     debug: Debug = False,
 ) -> None:
-    """Measure how well a base suits the images, and recommend how much of it to keep; nothing is trained to the end."""
+    """Measure how well a base suits the images and recommend how much of it to keep, without a full training run."""
     from graft.progress import reporting
     from graft.transfer.chart import draw_advice
     from graft.workflows.advise import advise_bases

@@ -37,26 +37,26 @@ from graft.errors import GraftError
 from graft.names import readable
 from graft.words import in_options
 
-# As shells tell of a process that Ctrl-C or SIGTERM ended: 128 and the number of the signal.
+# The exit codes by which shells report Ctrl-C and SIGTERM: 128 plus the number of the signal.
 INTERRUPTED, TERMINATED = 130, 143
 NAME = "graft"
-# The variable in which a shell asks what could stand next on its command line.
+# The variable through which a shell asks for completions of its command line.
 COMPLETION = f"_{NAME.upper()}_COMPLETE"
-# All that typer raises for a call: the base of the kinds that it names in public.
+# The base of everything that typer raises for a wrong call; only its subclasses have public names.
 WRONG_CALL: Any = typer.BadParameter.__base__
-# What torch, its kernels and threads say where Python would raise MemoryError.
+# What torch, its kernels and threads report where Python would raise MemoryError.
 OUT_OF_MEMORY = re.compile(
     "not enough memory|can(no|')t allocate memory|out of memory|bad_alloc|can't start new thread|failed to map segment",
     re.IGNORECASE,
 )
 
-HELP = """Turn labelled images into a classifier, keeping as much of a pretrained network as suits them.
+HELP = """Turn labelled images into a classifier that keeps as much of a pretrained network as suits them.
 
-A level says how much is kept: head, head:stages, stages:K, frozen:F, all, scratch, or auto, which measures.
+A level says how much to keep: head, head:stages, stages:K, frozen:F, all, scratch, or auto, which measures.
 
-A cut is where a level splits the network: frozen before it, trained after it.
+A cut is where a level divides the network: stages before it are frozen, stages after it are trained.
 
-Shift is how far your images are from those the network was trained on, stage by stage.
+Shift is how far your images are from those the network was trained on, measured stage by stage.
 """
 
 app = typer.Typer(
@@ -101,7 +101,7 @@ def _root(
         say(f"graft {__version__}")
         raise typer.Exit
     if context.invoked_subcommand is None:
-        # With Rich, this prints it.
+        # With Rich, this prints the help.
         context.get_help()
 
 
@@ -109,7 +109,7 @@ def _root(
 def main() -> NoReturn:
     """Run the command and exit.
 
-    What goes wrong becomes one sentence on stderr and an exit code, with the traceback above it under --debug.
+    An error becomes one sentence on stderr and an exit code, preceded by the traceback under --debug.
     """
     prepare_streams()
     signal.signal(signal.SIGTERM, _terminate)
@@ -117,7 +117,7 @@ def main() -> NoReturn:
         try:
             _run()
         finally:
-            # What the library keeps back is written now, while a full disk can still be told of.
+            # Flushes buffered output now, while a full disk can still be reported.
             with writing_result():
                 sys.stdout.flush()
     except typer.Exit as end:
@@ -126,11 +126,11 @@ def main() -> NoReturn:
         terminated = isinstance(stop, _Terminated) or isinstance(stop.__cause__, _Terminated)
         from graft.training.joining import follows
 
-        # Of several processes, the first speaks for all.
+        # Of several processes, only the first reports.
         sentence = "" if follows() else str(stop) or "stopped; nothing was lost that was finished"
         _end(sentence, TERMINATED if terminated else INTERRUPTED, "")
     except BrokenPipeError:
-        # Whoever read the output has seen enough. What is left of it must not fail again as the process ends.
+        # The reader has closed the pipe. The rest of the output must not fail again as the process ends.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except Exception as error:
         if "--debug" in sys.argv:
@@ -142,7 +142,7 @@ def main() -> NoReturn:
 def _run() -> None:
     """Find the command that the arguments name, and call it.
 
-    By hand, as `app()` would end the process itself on an interruption, a closed pipe or a wrong call.
+    Called directly, since `app()` would end the process itself on an interruption, a closed pipe or a wrong call.
     """
     if COMPLETION in os.environ:
         app(prog_name=NAME)
@@ -154,15 +154,15 @@ def _run() -> None:
 def prepare_streams() -> None:
     """Make the standard streams usable, whatever the process was started with.
 
-    Closed ones (`<&-`, `>&-`) are replaced by an empty file that accepts everything. Otherwise the next file to be
-    opened, perhaps a model, would get the number of the stream, and with it what libraries print. Letters that stdout
-    or stderr cannot encode are written as numbers.
+    Closed streams (`<&-`, `>&-`) are replaced by an empty file that accepts everything. Otherwise the next opened file,
+    perhaps a model, would get the stream's number, and with it whatever libraries print. Characters that stdout or
+    stderr cannot encode are escaped.
     """
     for number, (name, mode) in enumerate((("stdin", "r"), ("stdout", "w"), ("stderr", "w"))):
         try:
             os.fstat(number)
         except OSError:
-            # The lowest number that is free is this one, as those below it are open.
+            # This is the lowest free number, since those below it are open.
             os.open(os.devnull, os.O_RDWR)
         if getattr(sys, name) is None:
             setattr(sys, name, os.fdopen(number, mode, closefd=False))
@@ -180,7 +180,7 @@ def _terminate(*_: object) -> None:
 
 
 def _explained(error: Exception) -> tuple[str, int]:
-    """A sentence and an exit code for an error."""
+    """Return a sentence and an exit code for an error."""
     if isinstance(error, GraftError):
         return str(error), error.exit_code
     reason = (str(error).splitlines() or [""])[0]

@@ -48,7 +48,7 @@ STYLES = {"error": "bold red", "warning": "yellow", "info": "cyan"}
 def audit(
     data: Annotated[str, typer.Argument(help="Labelled images, as for graft train.")],
     base: Annotated[
-        str, typer.Option(help="As for graft train: the network whose features show wrong labels and outliers.")
+        str, typer.Option(help="Network whose features reveal wrong labels and outliers, as for graft train.")
     ] = DEFAULT_BASE,
     arch: ArchOption = None,
     image_size: ImageSizeOption = None,
@@ -58,16 +58,18 @@ def audit(
     val: ValOption = None,
     test: TestOption = None,
     table: TableOptions = NOTHING_SAID,
-    features: Annotated[bool, typer.Option(help="Whether to look for likely wrong labels and outliers.")] = True,
-    out: Annotated[Path | None, typer.Option(help="Write an HTML page with the images of every finding.")] = None,
-    fix_list: Annotated[Path | None, typer.Option(help="Write a CSV manifest of the images without faults.")] = None,
+    features: Annotated[bool, typer.Option(help="Look for likely wrong labels and outliers.")] = True,
+    out: Annotated[Path | None, typer.Option(help="Write an HTML page that shows the images of every finding.")] = None,
+    fix_list: Annotated[
+        Path | None, typer.Option(help="Write a CSV manifest of the images that have no faults.")
+    ] = None,
     fix_split: Annotated[
         Path | None,
-        typer.Option(help="The same as a file for --split-file, for archives and Parquet."),
+        typer.Option(help="Write the same as a file for --split-file, for archives and Parquet."),
     ] = None,
     overwrite: Overwrite = False,
     drop: Annotated[
-        list[str] | None, typer.Option(help="Leave out images of this kind of finding too; may be repeated.")
+        list[str] | None, typer.Option(help="Also leave out images with this kind of finding; may be repeated.")
     ] = None,
     engine: EngineOption = "auto",
     precision: PrecisionOption = "auto",
@@ -76,7 +78,7 @@ def audit(
     quiet: Quiet = False,
     debug: Debug = False,
 ) -> None:
-    """Find what is wrong with labelled images before training; the images are not touched."""
+    """Find problems in labelled images before training; the images are never changed."""
     from graft.workflows.ahead import looking_ahead
 
     with looking_ahead(data, group, split_file, table, val, test):
@@ -148,7 +150,7 @@ def _print(found: Audit, data: Path) -> None:
 
 
 def _first(finding: Finding, data: Path, most: int = 3) -> str:
-    """The first names, from the data on; of groups the first group."""
+    """Name the first images, with paths relative to the data; of groups, name the first group."""
     count = len(finding.groups[0]) if finding.groups else len(finding.paths)
     root = plain(f"{data.expanduser().resolve()}{os.sep}")
     names = [path.removeprefix(root) for path in finding.paths[: min(most, count)]]

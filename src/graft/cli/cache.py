@@ -12,9 +12,9 @@ from graft.cli.output import Debug, Json, Quiet, Seed, print_json, say
 from graft.files import KINDS, cache_budget, cache_entries, cache_folder, remove
 from graft.words import counted
 
-# Beside what graft computed itself: files that were fetched.
+# Files that were fetched, unlike the entries that graft computed itself.
 WEIGHTS = "weights"
-cache = typer.Typer(help="List or clear what graft keeps so as not to compute it again.")
+cache = typer.Typer(help="List or clear what graft keeps to avoid computing it again.")
 
 
 @cache.callback(invoke_without_command=True)
@@ -27,19 +27,19 @@ def _cache(
 
 @cache.command("list")
 def list_entries(seed: Seed = 0, json: Json = False, quiet: Quiet = False, debug: Debug = False) -> None:
-    """Show how much of each kind is kept, when it was last used, and the limit."""
+    """Show the size and last use of each kind of entry, and the limit."""
     _list(json)
 
 
 @cache.command()
 def clear(
-    weights: Annotated[bool, typer.Option("--weights", help="Remove downloaded weights too.")] = False,
+    weights: Annotated[bool, typer.Option("--weights", help="Also remove downloaded weights.")] = False,
     seed: Seed = 0,
     json: Json = False,
     quiet: Quiet = False,
     debug: Debug = False,
 ) -> None:
-    """Remove what graft can compute again."""
+    """Remove everything that graft can compute again."""
     before = list(cache_entries(*KINDS, *([WEIGHTS] if weights else [])))
     for entry in before:
         remove(entry.path)

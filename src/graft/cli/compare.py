@@ -44,14 +44,12 @@ def compare(
     base: BaseOption = DEFAULT_BASE,
     levels: Annotated[
         str,
-        typer.Option(
-            help="Levels to compare, separated by commas: head, head:stages, stages:K, frozen:F, all, scratch."
-        ),
+        typer.Option(help="Comma-separated levels to compare: head, head:stages, stages:K, frozen:F, all, scratch."),
     ] = "head,stages:2,all,scratch",
-    seeds: Annotated[int, typer.Option(help="Runs of each level, each with a seed of its own.")] = 3,
+    seeds: Annotated[int, typer.Option(help="Runs per level, each with its own seed.")] = 3,
     epochs: Annotated[
         int | None,
-        typer.Option(help="Epochs of each level that trains stages. By default what suits a pretrained start."),
+        typer.Option(help="Epochs for levels that train stages (default: what suits a pretrained start)."),
     ] = None,
     batch_size: Annotated[int, typer.Option(help="Images per batch.")] = 32,
     image_size: ImageSizeOption = None,
@@ -71,7 +69,7 @@ def compare(
     quiet: Quiet = False,
     debug: Debug = False,
 ) -> None:
-    """Train several levels on the same images with the same seeds and epochs, and compare their curves and cost."""
+    """Train several levels on the same images, seeds and epochs, and compare their curves and costs."""
     from graft.progress import reporting
     from graft.training.comparison import draw
     from graft.training.recipe import Recipe
@@ -95,7 +93,7 @@ def compare(
             reporter=reporter,
         )
     summarise_skipped(found.skipped, quiet)
-    # The figures first: they took long, and the image may fail.
+    # The figures first: they took long to compute, and drawing the chart may fail.
     if json:
         print_json(found.to_dict())
     else:
@@ -121,7 +119,7 @@ def _print(found: Comparison) -> None:
 
 
 def accuracy_table(found: Comparison) -> Table:
-    """Accuracy, what is missing to the best level, and the seconds of one training, by level."""
+    """Return a table of accuracy, the gap to the best level, and the seconds of one training run, by level."""
     rows = []
     for each in found.levels:
         low, high = each.top1.ci95 or (0.0, 1.0)
@@ -136,7 +134,7 @@ def accuracy_table(found: Comparison) -> Table:
 
 
 def curve_table(found: Comparison) -> Table:
-    """Start, slope and asymptote of the curves on val, and what is trained at which cost, by level."""
+    """Return a table of start, slope and asymptote of the val curves, and what is trained at which cost, by level."""
     rows = []
     for each in found.levels:
         shape = ("–", "–", "–")

@@ -19,9 +19,9 @@ from graft.words import counted, program
 
 
 def demo(
-    out: Annotated[str, typer.Option(help="Where to draw the curves, a PNG.")] = "demo.png",
+    out: Annotated[str, typer.Option(help="PNG file to draw the curves to.")] = "demo.png",
     images: Annotated[
-        Path | None, typer.Option(help="Also write such images to this folder, as a data set to try graft on.")
+        Path | None, typer.Option(help="Also write images of this kind to this folder, as a dataset to try graft on.")
     ] = None,
     seeds: Annotated[int, typer.Option(help="Repetitions, each with its own images and random start.", min=2)] = 3,
     seed: Seed = 0,

@@ -34,28 +34,32 @@ if TYPE_CHECKING:
 
 @reads_tables
 def evaluate(
-    run: Annotated[str, typer.Argument(help="A run folder, its model folder, or a file of weights with a classifier.")],
+    run: Annotated[str, typer.Argument(help="Run folder, its model folder, or a weight file with a classifier.")],
     data: Annotated[
         list[str],
-        typer.Argument(metavar="[RUN_B] DATA", help="Labelled images, as for graft train; before them a second run."),
+        typer.Argument(
+            metavar="[RUN_B] DATA", help="Labelled images, as for graft train, optionally preceded by a second run."
+        ),
     ],
     split: Annotated[
-        str | None, typer.Option(help="The split to evaluate on. By default test, else val, else all images.")
+        str | None, typer.Option(help="Split to evaluate on (default: test, else val, else all images).")
     ] = None,
     known_only: Annotated[
-        bool, typer.Option("--known-only", help="Leave out images of classes that the classifier does not know.")
+        bool, typer.Option("--known-only", help="Leave out images of classes the classifier does not know.")
     ] = False,
     slices: Annotated[
-        bool, typer.Option("--slices", help="Compare parts of the images: by size, brightness, blur, folder, group.")
+        bool,
+        typer.Option("--slices", help="Compare subsets of the images by size, brightness, blur, folder and group."),
     ] = False,
     unlike: Annotated[
-        str | None, typer.Option(help="Images to tell from those trained on: how well the classifier does.")
+        str | None,
+        typer.Option(help="Other images, to measure how well the classifier tells them from those trained on."),
     ] = None,
     robustness: Annotated[
-        bool, typer.Option("--robustness", help="Corrupt images in twelve ways at five severities.")
+        bool, typer.Option("--robustness", help="Measure on images corrupted in twelve ways at five severities.")
     ] = False,
     robustness_time: Annotated[
-        str, typer.Option(help="How long --robustness may take, such as 2m: of how many images it is.")
+        str, typer.Option(help="Time limit for --robustness, such as 2m; determines how many images it uses.")
     ] = "1m",
     engine: EngineOption = "auto",
     precision: PrecisionOption = "auto",
@@ -67,7 +71,7 @@ def evaluate(
     quiet: Quiet = False,
     debug: Debug = False,
 ) -> None:
-    """Measure a classifier on labelled images, or with two runs, which of them is better."""
+    """Measure a classifier on labelled images, or find out which of two runs is better."""
     if len(data) > 2:
         raise InputError(f"expected RUN DATA or RUN_A RUN_B DATA, got {len(data) + 1} places: leave some out")
     if len(data) == 2:
@@ -108,7 +112,7 @@ def evaluate(
     if json:
         print_json({**found.to_dict(), **({} if held is None else {"robustness": held.to_dict()})})
         return
-    # Of data without splits all images are taken: not to be mistaken for the level of that name.
+    # For data without splits, the split would read `all`, which is also the name of a level.
     split = "all images" if found.split == WHOLE else found.split
     if isinstance(found, LabelEvaluation) and found.labels is not None:
         _print_labels(split, found.labels)

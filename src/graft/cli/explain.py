@@ -22,36 +22,41 @@ from graft.errors import InputError
 
 
 def explain(
-    run: Annotated[str, typer.Argument(help="A run folder or its model folder.")],
+    run: Annotated[str, typer.Argument(help="Run folder or its model folder.")],
     images: Annotated[
         list[str] | None,
-        typer.Argument(help="Files, folders, patterns, addresses or archives. Without any, the network is shown."),
+        typer.Argument(
+            help="Files, folders, glob patterns, URLs or archives; without any, the network itself is shown."
+        ),
     ] = None,
     out: Annotated[
-        Path | None, typer.Option(help="A new folder to write to. By default explanations/1 in the run, and so on.")
+        Path | None,
+        typer.Option(help="New folder to write to (default: explanations/1 in the run, then 2, and so on)."),
     ] = None,
     method: Annotated[
-        str, typer.Option(help="auto, exact (by position, where the head allows it), grad-cam or rise.")
+        str, typer.Option(help="Method: auto, exact (by position, if the head allows it), grad-cam or rise.")
     ] = "auto",
-    stage: Annotated[str | None, typer.Option(help="The stage that grad-cam looks at. By default the last.")] = None,
+    stage: Annotated[str | None, typer.Option(help="Stage that grad-cam looks at (default: the last).")] = None,
     of_class: Annotated[
-        str | None, typer.Option("--class", help="The class to explain. By default the one that the model names.")
+        str | None, typer.Option("--class", help="Class to explain (default: the predicted one).")
     ] = None,
     test: Annotated[
-        bool, typer.Option("--test/--no-test", help="Test whether the answer rests on what each map marks.")
+        bool, typer.Option("--test/--no-test", help="Test whether the answer depends on what each map marks.")
     ] = True,
     nearest: Annotated[
-        int, typer.Option(help="Training images to show beside each image, if the data are still there.", min=0)
+        int, typer.Option(help="Training images to show beside each image, if the data still exist.", min=0)
     ] = 5,
     features: Annotated[
         str | None,
-        typer.Option(help="A stage: its most active channels in each image, or without images what they like most."),
+        typer.Option(
+            help="Stage whose most active channels to show in each image or, without images, what they respond to most."
+        ),
     ] = None,
     channels: Annotated[
-        str | None, typer.Option(help="Without images: the channels of --features to show, as in 3,17.")
+        str | None, typer.Option(help="Channels of --features to show, such as 3,17; only without images.")
     ] = None,
     against: Annotated[
-        str | None, typer.Option(help="Without images: a base or a run to compare with. By default the run's own base.")
+        str | None, typer.Option(help="Base or run to compare with, only without images (default: the run's own base).")
     ] = None,
     engine: EngineOption = "auto",
     precision: PrecisionOption = "auto",
@@ -60,7 +65,7 @@ def explain(
     quiet: Quiet = False,
     debug: Debug = False,
 ) -> None:
-    """Show where in images the evidence for a class lies, as tested maps; or what a network learned."""
+    """Show where in images the evidence for a class lies, as tested maps, or what a network has learned."""
     from graft.explanation.explaining import MapOptions
     from graft.progress import reporting
     from graft.workflows.explain import PAGE_FILE

@@ -11,22 +11,22 @@ from graft.cli.output import Debug, Json, Overwrite, Quiet, Seed, print_json, sa
 
 
 def export(
-    run: Annotated[str, typer.Argument(help="A run folder or its model folder.")],
+    run: Annotated[str, typer.Argument(help="Run folder or its model folder.")],
     format: Annotated[
-        str, typer.Option(help="onnx, openvino, torch (an archive of torch.export), or timm (a folder).")
+        str, typer.Option(help="Format: onnx, openvino, torch (a torch.export archive) or timm (a folder).")
     ] = "onnx",
     precision: Annotated[
         str,
         typer.Option(
-            help="fp32; of openvino bf16 (weights); of openvino and onnx int8, quantised with training images."
+            help="fp32, bf16 (openvino; weights only) or int8 (openvino and onnx; quantised with training images)."
         ),
     ] = "fp32",
     out: Annotated[
         Path | None,
-        typer.Option(help="The file, or for timm the folder, to write. By default in export of the run folder."),
+        typer.Option(help="File to write, or folder for timm (default: in export in the run folder)."),
     ] = None,
     check: Annotated[
-        str | None, typer.Option(help="Images to check the file on, in place of those of the run's val.")
+        str | None, typer.Option(help="Images to check the file on, instead of the run's validation images.")
     ] = None,
     overwrite: Overwrite = False,
     seed: Seed = 0,
@@ -34,7 +34,7 @@ def export(
     quiet: Quiet = False,
     debug: Debug = False,
 ) -> None:
-    """Write a run as one file from pixels to probabilities, and keep it if it answers as the run does."""
+    """Export a run as one file from pixels to probabilities, and keep it only if it answers as the run does."""
     from graft.progress import reporting
     from graft.workflows.export import export as run_export
 

@@ -39,23 +39,23 @@ from graft.words import counted
 @reads_tables
 def features(
     data: Annotated[str, typer.Argument(help="Labelled images, as for graft train.")],
-    base: Annotated[str, typer.Option(help="As for graft train: the network that computes them.")] = DEFAULT_BASE,
+    base: Annotated[str, typer.Option(help="Network that computes the features, as for graft train.")] = DEFAULT_BASE,
     arch: ArchOption = None,
     cut: Annotated[
         str | None,
-        typer.Option(
-            help="The last stage that runs, as `graft models NAME` lists them; by default the one before the head."
-        ),
+        typer.Option(help="Last stage to run, as listed by `graft models NAME` (default: the one before the head)."),
     ] = None,
-    processes: Annotated[int, typer.Option(help="Processes that share the images and the cores.")] = 1,
+    processes: Annotated[int, typer.Option(help="Number of processes, which share the images and the cores.")] = 1,
     share: Annotated[
         bool,
         typer.Option(
             "--share",
-            help="Share the images with other calls like this one, here or on machines that see the same GRAFT_CACHE.",
+            help="Share the images with other calls like this one, here or on machines with the same GRAFT_CACHE.",
         ),
     ] = False,
-    out: Annotated[Path | None, typer.Option(help="Write them to this Parquet file as well, a row per image.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Also write the features to this Parquet file, one row per image.")
+    ] = None,
     overwrite: Overwrite = False,
     image_size: ImageSizeOption = None,
     resize: ResizeOption = None,
@@ -72,7 +72,7 @@ def features(
     quiet: Quiet = False,
     debug: Debug = False,
 ) -> None:
-    """Compute what a base makes of the images, once and by any number of processes, for later runs or a file."""
+    """Compute a base's features of the images once, with any number of processes, for later runs or a file."""
     from graft.features.table import write_vectors
     from graft.progress import reporting
     from graft.workflows.contact_sheet import check_outside

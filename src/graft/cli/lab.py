@@ -16,22 +16,22 @@ ALL = "all"
 
 
 def lab(
-    name: Annotated[str | None, typer.Argument(help="An experiment, or all; without one they are listed.")] = None,
+    name: Annotated[str | None, typer.Argument(help="Experiment to run, or all; without one, list them.")] = None,
     quick: Annotated[
-        bool, typer.Option("--quick", help="The short form: fewer seeds, images and steps, in 90 s or less.")
+        bool, typer.Option("--quick", help="Run the short form: fewer seeds, images and steps, in 90 s or less.")
     ] = False,
     out: Annotated[
-        Path | None, typer.Option(help="A folder for NAME.json and the drawing NAME.svg; the list reads it, too.")
+        Path | None, typer.Option(help="Folder for NAME.json and the drawing NAME.svg; the list reads it too.")
     ] = None,
     data: Annotated[
-        Path | None, typer.Option(help="Images to use in place of those that graft draws, where the list says so.")
+        Path | None, typer.Option(help="Images to use instead of those graft draws, where the list says so.")
     ] = None,
     seed: Seed = 0,
     json: Json = False,
     quiet: Quiet = False,
     debug: Debug = False,
 ) -> None:
-    """Run a claim of the textbook as an experiment, and see whether it holds."""
+    """Test a claim of the textbook in an experiment and see whether it holds."""
     from graft.lab.catalog import EXPERIMENTS, experiment
     from graft.lab.experiment import Conditions
     from graft.lab.record import perform, write
@@ -91,7 +91,7 @@ def _list(out: Path | None, json: bool) -> None:
 
 
 def tell(told: Mapping[str, Any]) -> None:
-    """Print what `Record.to_dict` says, as the command does: claim, measured figures, verdict."""
+    """Print what `Record.to_dict` holds, as the command does: claim, measured figures, verdict."""
     say(f"{told['name']} ({', '.join(told['claims'])}): {told['claim']}")
     say(told["found"])
     rows = tuple((each["name"], each["shown"], each["verdict"] or "") for each in told["measures"])

@@ -1,4 +1,4 @@
-"""`graft train --processes N`: the agent of torchrun in this process, and the same command in N others."""
+"""`graft train --processes N`: torchrun's agent in this process, and the same command in N others."""
 
 from __future__ import annotations
 
@@ -22,25 +22,25 @@ from graft.cli.output import note
 from graft.errors import GraftError, InputError
 from graft.words import counted
 
-# Where the first of the processes says how the command ended, so that no restart tries again what cannot be repaired.
+# The variable with the file where the first process records the outcome, so that hopeless errors are not retried.
 OUTCOME = "GRAFT_OUTCOME"
-# The number of the process that started it.
+# The variable with the id of the launching process.
 LAUNCHER = "GRAFT_LAUNCHER"
 MOST_PROCESSES, MOST_RESTARTS = 1024, 1000
-# Where torch's agent says what it does, and which process has ended first.
+# The loggers of torch's agent, and the one that reports which process ended first.
 AGENT = "torch.distributed.elastic"
 ENDS = f"{AGENT}.multiprocessing.api"
-# How often a process looks whether what has started it is still there.
+# How often a process checks that its launcher still exists.
 LOOK_SECONDS = 1.0
 
 
 def launched() -> bool:
-    """Whether this process is one of those that `launch` started."""
+    """Return whether `launch` started this process."""
     return OUTCOME in os.environ
 
 
 def begun_with(data: str, out: str | None) -> int | None:
-    """How many processes the run to go on with was begun with; None where torchrun has started this one."""
+    """Return how many processes the run to resume was begun with; None if torchrun started this one."""
     if "TORCHELASTIC_RUN_ID" in os.environ:
         return None
     from graft.workflows.arguments import read_arguments
@@ -51,7 +51,7 @@ def begun_with(data: str, out: str | None) -> int | None:
 
 
 def launch(processes: int, max_restarts: int) -> NoReturn:
-    """Run the command of this process in `processes` others, and again up to so many times when one of them dies.
+    """Run this process's command in `processes` others, restarted up to `max_restarts` times when one of them dies.
 
     torchrun's own agent starts and watches them. Raises GraftError or InputError as the command would.
     """
@@ -60,7 +60,7 @@ def launch(processes: int, max_restarts: int) -> NoReturn:
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
-    # What it says of processes that end is said here, in a sentence. Each of its loggers has a level of its own.
+    # One sentence here replaces the agent's reports on ended processes. Each of its loggers has its own level.
     for name in (AGENT, *logging.root.manager.loggerDict):
         if name.startswith(AGENT):
             logging.getLogger(name).setLevel(logging.CRITICAL)
@@ -82,13 +82,13 @@ def launch(processes: int, max_restarts: int) -> NoReturn:
             logs_specs=DefaultLogsSpecs(),
         )
         try:
-            # Without the folder of this process among those that modules are imported from.
+            # -P keeps the current folder off the module search path.
             elastic_launch(config, sys.executable)("-P", "-m", "graft", *sys.argv[1:])
         except ChildFailedError as error:
             if not outcome.is_file():
                 raise _ended(error, processes, max_restarts) from None
         except SignalException as stop:
-            # The first has said how to go on.
+            # The first process has said how to resume.
             raise typer.Exit(128 + int(stop.sigval)) from None
         finally:
             del os.environ[OUTCOME], os.environ[LAUNCHER]
@@ -110,7 +110,7 @@ def _check(processes: int, max_restarts: int) -> None:
 
 
 class _Restarts(logging.Handler):
-    """Tells which process has died, and that all are started again, so many times."""
+    """Reports which process died, and that all are restarted, up to `most` times."""
 
     def __init__(self, most: int) -> None:
         super().__init__()
@@ -140,7 +140,7 @@ def _ended(error: object, processes: int, max_restarts: int) -> GraftError:
 
 
 def end_with(parent: int) -> None:
-    """Stop this process, as SIGTERM does, when the one that has started it is gone: nobody else can stop it then."""
+    """Stop this process as SIGTERM does once its launcher is gone: nothing else can stop it then."""
 
     def watch() -> None:
         while os.getppid() == parent:
@@ -152,7 +152,7 @@ def end_with(parent: int) -> None:
 
 @contextmanager
 def taking_part() -> Iterator[None]:
-    """Run the command as one of several processes: the others but the first say nothing, and `launch` speaks for it."""
+    """Run the command as one of several processes: only the first reports, and `launch` prints what it has to say."""
     from graft.training.joining import follows
     from graft.training.processes import EndedByFirst, LostProcess
 

@@ -38,13 +38,13 @@ def models(
         list[str] | None,
         typer.Argument(
             metavar="[NAME]…",
-            help="Show this architecture layer by layer, several side by side; timm:NAME works too.",
+            help="Architecture to show layer by layer, or several to compare; timm:NAME works too.",
         ),
     ] = None,
     input_size: Annotated[int | None, typer.Option(help="Side of the input in pixels.", min=1)] = None,
-    cut: Annotated[str | None, typer.Option(help="Freeze up to this stage, and count what is left to train.")] = None,
-    batch_size: Annotated[int, typer.Option(help="Images per training step, to estimate its memory.", min=1)] = 32,
-    diagram: Annotated[Path | None, typer.Option(help="Draw the stages and blocks of NAME as SVG.")] = None,
+    cut: Annotated[str | None, typer.Option(help="Freeze up to this stage and count what is left to train.")] = None,
+    batch_size: Annotated[int, typer.Option(help="Images per training step, for the memory estimate.", min=1)] = 32,
+    diagram: Annotated[Path | None, typer.Option(help="Draw the stages and blocks of NAME to this SVG file.")] = None,
     plot: Annotated[
         Path | None, typer.Option(help="Plot published accuracy against cost (.svg, .png or .pdf).")
     ] = None,
@@ -53,7 +53,7 @@ def models(
     quiet: Quiet = False,
     debug: Debug = False,
 ) -> None:
-    """List the architectures, show the layers of one with their costs, or set several side by side."""
+    """List the architectures, show the layers of one with their costs, or compare several side by side."""
     if names and len(names) > 1:
         for option, value in {"--cut": cut, "--diagram": diagram}.items():
             if value is not None:
@@ -111,13 +111,13 @@ def _list(plot: Path | None, json: bool, quiet: bool) -> None:
 
 
 def _plot(names: Iterable[str], path: Path, quiet: bool) -> None:
-    """Draw published accuracy against cost, of those of `names` that were measured on ImageNet. Raises InputError."""
+    """Plot published accuracy against cost for those of `names` that were measured on ImageNet. Raises InputError."""
     for name in names:
         entry(name)
     from graft.drawing.chart import Point
     from graft.drawing.chart import plot as draw_chart
 
-    # The plain networks are of the ResNets' file, but no line should lead from one to the other.
+    # The plain networks share the ResNets' family, but no line should join the two.
     points = [
         Point(
             name,
@@ -217,7 +217,7 @@ def _print_rows() -> None:
 
 
 def _accuracies(row: Entry, protocols: list[str]) -> tuple[tuple[str, str], str]:
-    """Both accuracies and the letter of their protocol, which joins the list when it is new."""
+    """Return both accuracies and the letter of their protocol, which is added to `protocols` if new."""
     if row.published is None:
         return ("", ""), ""
     if row.published.protocol not in protocols:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def compare_models(names: Sequence[str], input_size: int | None, json: bool) -> None:
-    """Print what two or more architectures cost, see and reached, a column for each. Raises InputError."""
+    """Print what two or more architectures cost, see and reached, a column each. Raises InputError."""
     from graft.weights.architectures import resolve
 
     rows = [_facts(resolve(name), input_size) for name in names]
@@ -49,7 +49,7 @@ LABELS = (
 
 
 def _facts(architecture: Architecture, input_size: int | None) -> dict[str, Any]:
-    """What is compared of one architecture; None for what is not known of it."""
+    """Return the compared figures of one architecture; None for unknown ones."""
     import torch
 
     from graft.accounting.counting import account, by_group
@@ -83,7 +83,7 @@ def _facts(architecture: Architecture, input_size: int | None) -> dict[str, Any]
 def _cell(value: Any) -> str:
     if isinstance(value, list):
         return "×".join(map(str, value))
-    # A year is no quantity.
+    # A year takes no thousands separator.
     if isinstance(value, int):
         return str(value) if 1900 < value < 2100 else f"{value:,}"
     return "–" if value is None else str(value)

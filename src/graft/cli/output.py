@@ -1,4 +1,4 @@
-"""What every command has in common: its options, progress and notes on stderr, results on stdout."""
+"""What all commands share: options, progress and notes on stderr, results on stdout."""
 
 from __future__ import annotations
 
@@ -21,29 +21,34 @@ if TYPE_CHECKING:
     from rich.table import Table as RichTable
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")]
-Quiet = Annotated[bool, typer.Option("--quiet", help="Print nothing but errors on stderr.")]
-Seed = Annotated[int, typer.Option("--seed", help="Seed of everything random.", min=0)]
+Quiet = Annotated[bool, typer.Option("--quiet", help="Print only errors on stderr.")]
+Seed = Annotated[int, typer.Option("--seed", help="Seed for everything random.", min=0)]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace existing files.")]
-OpenOption = Annotated[bool, typer.Option("--open", help="Open the page in the browser.")]
-Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error as well.")]
+OpenOption = Annotated[bool, typer.Option("--open", help="Open the page in a browser.")]
+Debug = Annotated[bool, typer.Option("--debug", help="Also show the traceback of an error.")]
 BaseOption = Annotated[
-    str, typer.Option("--base", help="An architecture, a file of weights, a run, hf:owner/name or timm:name.")
+    str,
+    typer.Option(
+        "--base", help="Network to start from: an architecture, a weight file, a run, hf:owner/name or timm:name."
+    ),
 ]
-ArchOption = Annotated[
-    str | None, typer.Option("--arch", help="The architecture of a weight file that does not name it.")
-]
+ArchOption = Annotated[str | None, typer.Option("--arch", help="Architecture of a weight file that does not name it.")]
 ImageSizeOption = Annotated[int | None, typer.Option("--image-size", help="Side of the network's input in pixels.")]
 ResizeOption = Annotated[
-    str | None, typer.Option("--resize", help="How images are made square: crop, letterbox or squash.")
+    str | None, typer.Option("--resize", help="How to make images square: crop, letterbox or squash.")
 ]
-EngineOption = Annotated[str, typer.Option("--engine", help="What computes frozen layers: auto, torch or openvino.")]
+EngineOption = Annotated[
+    str, typer.Option("--engine", help="Engine for everything that is not being trained: auto, torch or openvino.")
+]
 PrecisionOption = Annotated[
-    str, typer.Option("--precision", help="What they are computed in: auto, float32 or bfloat16.")
+    str, typer.Option("--precision", help="Number format the engine computes in: auto, float32 or bfloat16.")
 ]
-ClassesOption = Annotated[str | None, typer.Option("--classes", help="A list of class names, for weights without any.")]
+ClassesOption = Annotated[
+    str | None, typer.Option("--classes", help="File listing the class names, for weights that have none.")
+]
 ClassMapOption = Annotated[
     str | None,
-    typer.Option("--class-map", help="For --level as-is: a JSON object from your classes to those of the base."),
+    typer.Option("--class-map", help="JSON file that maps your classes to those of the base (--level as-is)."),
 ]
 
 
@@ -51,27 +56,32 @@ GroupOption = Annotated[
     str | None,
     typer.Option(
         "--group",
-        help="Images that must stay in one split: a manifest column, 'folder', or a regular expression on paths.",
+        help="What to keep in one split: a manifest column, 'folder' or a regular expression on paths.",
     ),
 ]
 SplitFileOption = Annotated[
     str | None,
-    typer.Option("--split-file", help="The split.csv of a run, a list of DATA (labels/train1.txt), or none."),
+    typer.Option(
+        "--split-file",
+        help="Split to use: the split.csv of a run, a list in DATA (such as labels/train1.txt), or none.",
+    ),
 ]
 ValOption = Annotated[
-    str | None, typer.Option("--val", help="The images of val, of any kind as DATA is, where DATA does not hold them.")
+    str | None, typer.Option("--val", help="Validation images, in any form DATA may take, if DATA has none.")
 ]
-TestOption = Annotated[str | None, typer.Option("--test", help="The images of test, likewise.")]
+TestOption = Annotated[
+    str | None, typer.Option("--test", help="Test images, in any form DATA may take, if DATA has none.")
+]
 AuditOption = Annotated[
-    bool, typer.Option("--audit/--no-audit", help="Check all images first, and keep copies of an image in one split.")
+    bool, typer.Option("--audit/--no-audit", help="Check all images first and keep copies of an image in one split.")
 ]
 
 
 def check_new(path: Path, option: str, overwrite: bool) -> None:
-    """Refuse a place for a file that holds something already. Raises InputError that names the option."""
+    """Refuse to overwrite an existing file. Raises InputError that names the option."""
     if path.is_dir():
         raise InputError(f"expected the name of a file for {option}, got the folder {path}: name a file in it")
-    # What is no file, such as a pipe or /dev/null, is not replaced.
+    # Anything but a regular file, such as a pipe or /dev/null, is not replaced.
     if path.is_file() and not overwrite:
         raise InputError(
             f"expected a new file for {option}, got {path}, which exists: give another name, or --overwrite"
@@ -80,7 +90,7 @@ def check_new(path: Path, option: str, overwrite: bool) -> None:
 
 @contextmanager
 def writing_result() -> Iterator[None]:
-    """Raise GraftError within the block where stdout cannot be written, but BrokenPipeError where nobody reads it."""
+    """Within the block, raise GraftError if stdout cannot be written, or BrokenPipeError if its reader is gone."""
     try:
         yield
     except BrokenPipeError:
@@ -93,23 +103,23 @@ def writing_result() -> Iterator[None]:
 
 
 def say(sentence: str = "") -> None:
-    """A line of a result. This and the functions below are all that prints: names come out as `graft.names` says."""
+    """Print a line of a result. Only this function and those below print: names appear as `graft.names` says."""
     with writing_result():
         sys.stdout.write(f"{readable(sentence)}\n")
 
 
 def say_page(page: Path, before: str = "") -> None:
-    """A line of a result that ends with the path of a page, which a terminal that knows links opens."""
+    """Print a line of a result that ends with a page's path, which a terminal that supports links can open."""
     shown = readable(str(page))
     if sys.stdout.isatty() and os.environ.get("TERM", "dumb") != "dumb":
-        # OSC 8; terminals that do not know it show the path alone.
+        # OSC 8; terminals that do not support it show the path alone.
         shown = f"\x1b]8;;{page.absolute().as_uri()}\x1b\\{shown}\x1b]8;;\x1b\\"
     with writing_result():
         sys.stdout.write(f"{readable(before)}{shown}\n")
 
 
 def say_robustness(held: dict[str, Any]) -> None:
-    """How a classifier holds on corrupted images, from the values of `Robustness.to_dict`."""
+    """Print how a classifier holds up on corrupted images, from the values of `Robustness.to_dict`."""
     say(f"corrupted: {held['mean']:.1%} of {counted(held['n'], 'image')}, as they are {held['clean']:.1%}; worst first")
     for name, mean in held["by_corruption"].items():
         rows = [f"{row['top1']:.0%}" for row in held["rows"] if row["corruption"] == name]
@@ -117,7 +127,7 @@ def say_robustness(held: dict[str, Any]) -> None:
 
 
 def open_page(page: Path, quiet: bool = False) -> None:
-    """Open a page in the browser of whoever calls, if there is one."""
+    """Open a page in the user's browser, if there is one."""
     import webbrowser
 
     with suppress(OSError, webbrowser.Error):
@@ -127,7 +137,7 @@ def open_page(page: Path, quiet: bool = False) -> None:
 
 
 def show(table: Table | RichTable) -> None:
-    """A table of a result, where need be in the 80 letters of a narrow terminal."""
+    """Print a table of a result, fitted to the 80 characters of a narrow terminal where necessary."""
     from rich.console import Console
 
     with writing_result():
@@ -140,13 +150,13 @@ def print_json(value: Any) -> None:
 
 
 def note(sentence: str, quiet: bool = False) -> None:
-    """A line on stderr beside the result, if it can be written there."""
+    """Print a line on stderr beside the result, if stderr can be written."""
     if not quiet:
         print(readable(sentence), file=Stderr(), flush=True)
 
 
 def summarise_skipped(skipped: dict[str, str], quiet: bool) -> None:
-    """Name the images that could not be decoded: the first few, and how many more."""
+    """Name the images that could not be decoded: the first few, and how many more there are."""
     for name, reason in list(skipped.items())[:10]:
         note(f"skipped {name}: {reason}", quiet)
     if len(skipped) > 10:

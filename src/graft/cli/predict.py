@@ -19,53 +19,59 @@ if TYPE_CHECKING:
 
 
 def predict(
-    run: Annotated[str, typer.Argument(help="A run folder, its model folder, or an exported .onnx or .xml.")],
+    run: Annotated[str, typer.Argument(help="Run folder, its model folder, or an exported .onnx or .xml file.")],
     images: Annotated[
         list[str] | None,
         typer.Argument(
-            help="Files, folders, patterns, addresses, archives, manifests or Parquet with images, "
-            "or - for names on stdin."
+            help="Files, folders, glob patterns, URLs, archives, manifests or Parquet with images, "
+            "or - to read names from stdin."
         ),
     ] = None,
-    top: Annotated[int, typer.Option(help="Classes to report per image, likeliest first.", min=1)] = 5,
+    top: Annotated[int, typer.Option(help="Classes to report per image, most likely first.", min=1)] = 5,
     format: Annotated[
-        str | None, typer.Option(help="table, csv, tsv, jsonl, json or parquet. By default what --out ends in.")
+        str | None,
+        typer.Option(
+            help="Output format: table, csv, tsv, jsonl, json or parquet (default: by the extension of --out)."
+        ),
     ] = None,
     out: Annotated[Path | None, typer.Option(help="Write to this file instead of stdout.")] = None,
     overwrite: Overwrite = False,
-    resume: Annotated[
-        bool, typer.Option("--resume", help="Go on with the file of --out where an earlier call was interrupted.")
-    ] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue the --out file of an interrupted call.")] = False,
     watch: Annotated[
-        Path | None, typer.Option(help="Classify what is in this folder, and what arrives in it, until interrupted.")
+        Path | None,
+        typer.Option(help="Classify the images in this folder, and new ones as they arrive, until interrupted."),
     ] = None,
     tta: Annotated[
-        str | None, typer.Option(help="Mean over several views of each image: flip, crops or flip,crops.")
+        str | None, typer.Option(help="Average over several views of each image: flip, crops or flip,crops.")
     ] = None,
     null: Annotated[
-        bool, typer.Option("--null", "-0", help="Names on stdin end in NUL, as those of find -print0, not in newlines.")
+        bool,
+        typer.Option(
+            "--null", "-0", help="Read NUL-terminated names from stdin, as find -print0 writes them, instead of lines."
+        ),
     ] = False,
     error_budget: Annotated[
         str | None,
-        typer.Option(help="Answer only where at most this part of the answers is wrong, such as 2%."),
+        typer.Option(help="Withhold unsure answers so that at most this share of the rest is wrong, such as 2%."),
     ] = None,
     sets: Annotated[
-        str | None, typer.Option(help="Add the classes among which the right one is with this chance, such as 90%.")
+        str | None,
+        typer.Option(help="Add a set of classes that includes the right one with this probability, such as 90%."),
     ] = None,
     sets_per_class: Annotated[
-        bool, typer.Option("--sets-per-class", help="The chance of --sets holds within every class.")
+        bool, typer.Option("--sets-per-class", help="Make the probability of --sets hold within every class.")
     ] = False,
     abstain: Annotated[
-        bool, typer.Option("--abstain", help="Do not answer for images unlike those trained on.")
+        bool, typer.Option("--abstain", help="Give no answer for images unlike those trained on.")
     ] = False,
     engine: Annotated[
-        str, typer.Option(help="What computes: auto, torch, openvino, or ray for many processes, into a folder --out.")
+        str, typer.Option(help="Engine: auto, torch, openvino, or ray for many processes, with a folder as --out.")
     ] = "auto",
     address: Annotated[
-        str | None, typer.Option(help="With --engine ray: a cluster, such as 10.0.0.1:6379; by default this machine.")
+        str | None, typer.Option(help="Ray cluster for --engine ray, such as 10.0.0.1:6379 (default: this machine).")
     ] = None,
     processes: Annotated[
-        int | None, typer.Option(help="With --engine ray: actors, one core each; by default all cores.", min=1)
+        int | None, typer.Option(help="Actors for --engine ray, one core each (default: all cores).", min=1)
     ] = None,
     precision: PrecisionOption = "auto",
     seed: Seed = 0,
@@ -73,7 +79,7 @@ def predict(
     quiet: Quiet = False,
     debug: Debug = False,
 ) -> None:
-    """Classify images, in the order given; one that cannot be decoded gets an error in its place."""
+    """Classify images in the order given; one that cannot be decoded gets an error in its place."""
     from graft.progress import reporting
     from graft.serving.gathering import STDIN, gather, read_names
     from graft.serving.predictor import load
@@ -130,11 +136,11 @@ def predict(
     classifier = load(run, engine=engine, precision=precision, singles=watch is not None)
     rule = classifier.rule(**promises)
     unsure = error_budget is not None or abstain
-    # Of several labels, or none, the probability is that of one, which has to be named.
+    # With several labels, or none, the probability is that of one label, which has to be named.
     asked = (unsure or classifier.multi_label, unsure, sets is not None, abstain)
     more = tuple(name for name, told in zip(MORE, asked, strict=True) if told)
     wanted = work.Wanted(chosen, out, min(top, len(classifier.classes)), views, rule, more)
-    # Predictions that go to the terminal show themselves how far it is, and a bar would stand among them.
+    # Predictions printed to the terminal show the progress themselves, and a bar would interleave with them.
     with reporting(quiet=quiet or (out is None and sys.stdout.isatty())) as reporter:
         if len(views) > 1 and not quiet:
             note(f"--tta {views}: {_gain(run, classifier, views)}")
@@ -183,7 +189,7 @@ def _predict_on_ray(
     json: bool,
     quiet: bool,
 ) -> None:
-    """Parquet in parts; a call like an earlier one goes on with what that left."""
+    """Write Parquet in parts; a repeated call resumes from the parts that an earlier one left."""
     from graft.progress import reporting
     from graft.serving.gathering import gather, read_names
     from graft.serving.on_ray import predict_on_ray
@@ -204,7 +210,7 @@ def _predict_on_ray(
 
 
 def _gain(run: str, classifier: Classifier, views: Views) -> str:
-    """What several views are worth on the run's validation images, or why that is not known."""
+    """Say what several views gain on the run's validation images, or why that is unknown."""
     from graft.workflows.predict import measured_gain
 
     try:
@@ -214,7 +220,7 @@ def _gain(run: str, classifier: Classifier, views: Views) -> str:
 
 
 def _check_outside(out: Path, images: list[str]) -> None:
-    """Refuse to write into a folder that is classified: what is there is only read. Raises InputError."""
+    """Refuse to write into a folder that is being classified: input is only read. Raises InputError."""
     for name in images:
         folder = Path(name)
         if folder.is_dir() and out.resolve().is_relative_to(folder.resolve()):

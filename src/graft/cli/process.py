@@ -1,6 +1,6 @@
-"""What the command sets for its own process, and a program that imports graft does not get.
+"""Process-wide settings that the command makes, and that a program importing graft does not get.
 
-How threads wait, how memory is handed out, and which libraries are silent holds for a whole process, so the rest of
+How threads wait, how memory is allocated and which libraries are silent applies to a whole process, so the rest of
 graft leaves it alone. Nothing here imports torch, which reads the thread policy as it is loaded.
 """
 
@@ -11,13 +11,13 @@ import sys
 import warnings
 from contextlib import suppress
 
-# Names of glibc's parameters in malloc.h, and what they are set to: the largest values it takes.
+# glibc's parameter numbers from malloc.h, and their values: the largest that glibc accepts.
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
 TRIM_THRESHOLD, MMAP_THRESHOLD = 2**31 - 1, 2**30
 
 
 def prepare_process() -> None:
-    """Make this process one of graft's own; a program that trains for long may call it before it imports torch."""
+    """Apply all settings to this process; a program that trains for long may call it before it imports torch."""
     wait_asleep()
     keep_freed_memory()
     silence_libraries()
@@ -26,19 +26,19 @@ def prepare_process() -> None:
 def wait_asleep() -> None:
     """Let OpenMP's threads sleep while they wait for each other, unless the environment says otherwise.
 
-    On an idle machine that costs nothing that could be measured; with another program on one of two cores, spinning
-    made the training of a small network take ten times as long.
+    On an idle machine this has no measurable cost. With another program on one of two cores, spinning made training a
+    small network take ten times as long.
     """
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 
 def keep_freed_memory() -> bool:
-    """Let glibc keep large blocks that are freed instead of giving them back; whether it does.
+    """Let glibc keep large freed blocks instead of returning them; return whether it does.
 
-    A training step frees and takes the same activations again and again. As glibc is set, each of more than 32 MiB is
-    mapped anew and its pages are cleared again, which was a third of the time of a MobileNetV2: an epoch of its crown
-    after the stem takes 0.45 of the time without that, one of ResNet-50 0.9, for a quarter more memory at the peak.
-    Other C libraries are left alone.
+    A training step frees and allocates the same activations again and again. By default, glibc maps each block of more
+    than 32 MiB anew and clears its pages, which took a third of a MobileNetV2's time. Without that, an epoch of its
+    crown after the stem takes 0.45 of the time and one of ResNet-50 0.9, for a quarter more peak memory. Other C
+    libraries are left alone.
     """
     if sys.platform != "linux":
         return False
@@ -49,14 +49,14 @@ def keep_freed_memory() -> bool:
 
 
 def silence_libraries() -> None:
-    """Keep off stderr what libraries say there of damage that they pass over: what matters of it, graft says itself.
+    """Keep off stderr what libraries report about damage that they skip: graft itself reports what matters.
 
-    None of it can be silenced for one thread or one file alone.
+    These messages cannot be silenced for one thread or one file alone.
     """
     warnings.filterwarnings("ignore", module=r"(PIL|huggingface_hub)\.")
     logging.getLogger("PIL").addHandler(logging.NullHandler())
     os.environ.setdefault("HF_HUB_VERBOSITY", "critical")
     from PIL import Image
 
-    with suppress(OSError, AttributeError):  # where libtiff is not a library of its own
+    with suppress(OSError, AttributeError):  # where libtiff is not a separate library
         ctypes.CDLL(Image.core.__file__).TIFFSetErrorHandler(None)

@@ -11,20 +11,20 @@ from graft.words import counted, in_bytes
 
 
 def push(
-    run: Annotated[str, typer.Argument(help="A run folder or its model folder.")],
+    run: Annotated[str, typer.Argument(help="Run folder or its model folder.")],
     repository: Annotated[
-        str, typer.Argument(help="Where to on the Hugging Face Hub, as owner/name; made if it is not there.")
+        str, typer.Argument(help="Hugging Face Hub repository, as owner/name; created if it does not exist.")
     ],
-    private: Annotated[bool, typer.Option("--private", help="Let nobody else see it.")] = False,
+    private: Annotated[bool, typer.Option("--private", help="Keep the repository private.")] = False,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Say what would be sent, and how large it is; asks nobody.")
+        bool, typer.Option("--dry-run", help="List what would be sent and how large it is, without contacting the Hub.")
     ] = False,
     seed: Seed = 0,
     json: Json = False,
     quiet: Quiet = False,
     debug: Debug = False,
 ) -> None:
-    """Send a classifier, with its card, to the Hugging Face Hub, from where hf:owner/name is a base and a run."""
+    """Send a classifier and its card to the Hugging Face Hub, for use as a base or a run named hf:owner/name."""
     from graft.progress import reporting
     from graft.weights.publishing import push as push_model
 

@@ -22,16 +22,16 @@ SKIP, STOP = "?", "q"
 
 
 def quiz(
-    questions: Annotated[int, typer.Option(help="How many questions to ask.", min=1)] = 10,
+    questions: Annotated[int, typer.Option(help="Number of questions to ask.", min=1)] = 10,
     topic: Annotated[
         list[str] | None,
         typer.Option(
-            help="Ask only about this: shapes, parameters, multiplications, receptive fields, levels or textbook "
-            "(the textbook's own 54 examples). May be given several times."
+            help="Topic to ask about: shapes, parameters, multiplications, receptive fields, levels or textbook "
+            "(its own 54 examples); may be repeated."
         ),
     ] = None,
     export: Annotated[
-        Path | None, typer.Option(help="Ask nothing; write the questions and their answers to this Markdown file.")
+        Path | None, typer.Option(help="Write the questions and answers to this Markdown file instead of asking.")
     ] = None,
     overwrite: Overwrite = False,
     seed: Seed = 0,
@@ -39,7 +39,7 @@ def quiz(
     quiet: Quiet = False,
     debug: Debug = False,
 ) -> None:
-    """Ask the textbook's worked examples with numbers of their own, and explain the formula on a miss."""
+    """Ask the textbook's worked examples with new numbers, and explain the formula after a wrong answer."""
     if export is not None:
         export = export.expanduser()
         check_new(export, "--export", overwrite)
@@ -82,7 +82,7 @@ def quiz(
 
 
 def _ask(question: Question, place: str, json: bool, quiet: bool) -> Answered | None:
-    """Ask until there is an answer in form; None if the student stops or the input ends. With `json` on stderr."""
+    """Ask until the answer is well formed; None if the student stops or the input ends. With `json`, ask on stderr."""
     from graft.workflows.question import LETTERS
     from graft.workflows.quiz import Answered
 
@@ -103,7 +103,7 @@ def _ask(question: Question, place: str, json: bool, quiet: bool) -> Answered | 
             prompt.flush()
         line = sys.stdin.readline()
         if line and not sys.stdin.isatty():
-            # A terminal shows what is typed, with the end of the line.
+            # A terminal already echoes the input, including the newline.
             tell(line.rstrip("\n"))
         if not line or line.strip().lower() == STOP:
             tell()

@@ -23,18 +23,18 @@ from graft.cli.output import (
 
 
 def report(
-    run: Annotated[str, typer.Argument(help="A run folder.")],
-    other: Annotated[str | None, typer.Argument(help="Another run, to set beside it.", metavar="[RUN_B]")] = None,
+    run: Annotated[str, typer.Argument(help="Run folder.")],
+    other: Annotated[str | None, typer.Argument(help="Second run to compare it with.", metavar="RUN_B")] = None,
     out: Annotated[
-        Path | None, typer.Option(help="Where to write the page. By default report.html in the run.")
+        Path | None, typer.Option(help="File to write the page to (default: report.html in the run).")
     ] = None,
     overwrite: Overwrite = False,
     robustness: Annotated[
         bool,
-        typer.Option("--robustness", help="Corrupt images in twelve ways at five severities, and show it."),
+        typer.Option("--robustness", help="Also measure on images corrupted in twelve ways at five severities."),
     ] = False,
     robustness_time: Annotated[
-        str, typer.Option(help="How long --robustness may take, such as 2m: of how many images it is.")
+        str, typer.Option(help="Time limit for --robustness, such as 2m; determines how many images it uses.")
     ] = "1m",
     open_it: OpenOption = False,
     seed: Seed = 0,
@@ -42,7 +42,7 @@ def report(
     quiet: Quiet = False,
     debug: Debug = False,
 ) -> None:
-    """Write the page of a run again, or set two runs side by side on one."""
+    """Rewrite the page of a run, or compare two runs side by side on one page."""
     from graft.evaluation.report.label_page import LabelReport
     from graft.evaluation.report.values import Beside, Report
     from graft.workflows.report import report as run_report

@@ -13,55 +13,61 @@ LIMITS = "Limits"
 
 
 def serve(
-    run: Annotated[str, typer.Argument(help="A run folder, its model folder, or an exported file (.onnx, .xml).")],
+    run: Annotated[str, typer.Argument(help="Run folder, its model folder, or an exported file (.onnx, .xml).")],
     host: Annotated[
-        str, typer.Option(help="Where to listen. Any but this machine's own needs a key or --insecure.")
+        str, typer.Option(help="Address to listen on; any but this machine's own needs a key or --insecure.")
     ] = "127.0.0.1",
-    port: Annotated[int, typer.Option(help="The port; 0 takes a free one.")] = 8000,
-    workers: Annotated[int, typer.Option(help="Processes that compute; they share the cores between them.")] = 1,
+    port: Annotated[int, typer.Option(help="Port to listen on; 0 picks a free one.")] = 8000,
+    workers: Annotated[int, typer.Option(help="Number of compute processes, which share the cores.")] = 1,
     api_key: Annotated[
         str | None,
-        typer.Option(
-            "--api-key", envvar="GRAFT_API_KEY", show_envvar=True, help="The key that every request must have."
-        ),
+        typer.Option("--api-key", envvar="GRAFT_API_KEY", show_envvar=True, help="Key that every request must carry."),
     ] = None,
-    insecure: Annotated[bool, typer.Option("--insecure", help="Let other machines in without a key.")] = False,
-    max_batch: Annotated[int, typer.Option(help="Images computed together.")] = 32,
-    max_wait: Annotated[str, typer.Option(help="How long an image waits for others, such as 5ms or 0.")] = "5ms",
+    insecure: Annotated[bool, typer.Option("--insecure", help="Allow other machines without a key.")] = False,
+    max_batch: Annotated[int, typer.Option(help="Maximum number of images computed together.")] = 32,
+    max_wait: Annotated[
+        str, typer.Option(help="How long an image waits for others to join its batch, such as 5ms or 0.")
+    ] = "5ms",
     examples: Annotated[
         bool, typer.Option("--examples", help="Offer some of the run's validation images on the page.")
     ] = False,
-    name: Annotated[str | None, typer.Option(help="What the model is called. By default as the run folder.")] = None,
+    name: Annotated[str | None, typer.Option(help="Name of the model (default: that of the run folder).")] = None,
     url_host: Annotated[
-        list[str] | None, typer.Option(help="A host that images may be fetched from; may be given again.")
+        list[str] | None, typer.Option(help="Host that images may be fetched from; may be repeated.")
     ] = None,
     cors: Annotated[
-        list[str] | None, typer.Option(help="An origin whose pages may read answers; may be given again.")
+        list[str] | None, typer.Option(help="Origin whose pages may read answers; may be repeated.")
     ] = None,
     max_bytes: Annotated[
-        str, typer.Option(help="Bytes of a request's body, such as 32MiB.", rich_help_panel=LIMITS)
+        str, typer.Option(help="Maximum size of a request body, such as 32MiB.", rich_help_panel=LIMITS)
     ] = "32MiB",
-    max_files: Annotated[int, typer.Option(help="Images in a request.", rich_help_panel=LIMITS)] = 32,
+    max_files: Annotated[int, typer.Option(help="Maximum number of images per request.", rich_help_panel=LIMITS)] = 32,
     max_pixels: Annotated[
         int | None,
-        typer.Option(help="Pixels of an image. By default what the decoder takes.", min=1, rich_help_panel=LIMITS),
+        typer.Option(
+            help="Maximum number of pixels per image (default: the decoder's limit).", min=1, rich_help_panel=LIMITS
+        ),
     ] = None,
     max_waiting: Annotated[
-        int, typer.Option(help="Images that may wait; more are answered with 429.", rich_help_panel=LIMITS)
+        int, typer.Option(help="Maximum number of waiting images; more are answered with 429.", rich_help_panel=LIMITS)
     ] = 256,
     timeout: Annotated[
-        str, typer.Option(help="The time to send a body, and to be answered, such as 30s.", rich_help_panel=LIMITS)
+        str,
+        typer.Option(
+            help="Time limit for sending a body, and again for its answer, such as 30s.", rich_help_panel=LIMITS
+        ),
     ] = "30s",
     engine: EngineOption = "auto",
     precision: Annotated[
-        str, typer.Option("--precision", help="What is computed in: float32, bfloat16 or auto, which is the fastest.")
+        str,
+        typer.Option("--precision", help="Number format to compute in: float32, bfloat16, or auto for the fastest."),
     ] = "float32",
     seed: Seed = 0,
     json: Json = False,
     quiet: Quiet = False,
     debug: Debug = False,
 ) -> None:
-    """Answer over HTTP, with a page to try it: images in, labelled probabilities out."""
+    """Serve a classifier over HTTP, with a page to try it: images in, labelled probabilities out."""
     from graft.files import number_of_bytes
     from graft.given import seconds
     from graft.serving.settings import Access, Limits, Serving, waiting_time

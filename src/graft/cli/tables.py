@@ -1,4 +1,4 @@
-"""The options on tables and names of files, which every command has that takes labelled images."""
+"""The options on tables and file names, shared by all commands that take labelled images."""
 
 from __future__ import annotations
 
@@ -11,27 +11,27 @@ import typer
 
 from graft.data.table_options import TableOptions, option_name
 
-# What commands are given where none of the options is.
+# What commands receive when none of the options is given.
 NOTHING_SAID = TableOptions()
-PANEL = "Tables and names of files (where they do not say it)"
-# What each field of `TableOptions` is called and said to mean on the command line.
+PANEL = "Tables and file names (inferred unless given)"
+# The name and help text on the command line of each field of `TableOptions`.
 HELP = {
-    "path_column": "The column of paths or names of files.",
-    "label_column": "The column of labels.",
-    "split_column": "The column of splits; none for no column.",
-    "group_column": "The column of what no split may divide; none for no column.",
-    "weight_column": "The column of how much images count; none for no column.",
-    "image_dir": "The folder that the paths in a table start from.",
-    "suffix": "How the files of the images end, such as .bmp.",
-    "label_from": "A regular expression with one group, which is the label in the path of an image; or folder, for "
-    "that of its folder in spite of a table.",
-    "encoding": "How names in a zip are written that does not say it, such as gbk or cp932.",
-    "multi_label": "An image may have several labels: in a cell, in columns of 0 and 1, or in a row for each.",
+    "path_column": "Column with image paths or file names.",
+    "label_column": "Column with labels.",
+    "split_column": "Column with splits, or none for no column.",
+    "group_column": "Column with groups to keep in one split, or none for no column.",
+    "weight_column": "Column with image weights, or none for no column.",
+    "image_dir": "Folder that the paths in a table start from.",
+    "suffix": "File extension of the images, such as .bmp.",
+    "label_from": "Regular expression whose one group is the label in an image's path, or folder to take labels from "
+    "folders even if there is a table.",
+    "encoding": "Encoding of file names in a zip that does not declare it, such as gbk or cp932.",
+    "multi_label": "Allow several labels per image: in one cell, in columns of 0 and 1, or in one row per label.",
 }
 
 
 def reads_tables(command: Callable[..., None]) -> Callable[..., None]:
-    """`command` with an option for every field of `TableOptions` in place of its parameter `table`."""
+    """Return `command` with an option for every field of `TableOptions` in place of its parameter `table`."""
 
     @wraps(command)
     def with_options(*arguments: Any, **given: Any) -> None:
@@ -44,7 +44,7 @@ def reads_tables(command: Callable[..., None]) -> Callable[..., None]:
             parameters += [_parameter(field, text) for field, text in HELP.items()]
         else:
             parameters.append(parameter)
-    # Where typer looks for the options.
+    # typer reads the options from the signature.
     with_options.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
     return with_options
 

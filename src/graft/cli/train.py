@@ -39,18 +39,18 @@ from graft.data.table_options import TableOptions
 from graft.weights.packaged import DEFAULT_BASE
 from graft.words import counted, program
 
-# What arguments of a run are called whose options are called otherwise here.
+# Options whose name differs from the run's argument.
 CALLED = {"classes": "classes_file", "time": "time_limit"}
 
 
 def _given_outright(context: typer.Context | None) -> set[str]:
-    """The parameters whose options stand on the command line; none where no command line was read."""
+    """Return the parameters whose options stand on the command line; none where no command line was read."""
     sources = {} if context is None else {name: context.get_parameter_source(name) for name in context.params}
     return {name for name, source in sources.items() if source is not None and source.name == "COMMANDLINE"}
 
 
 def _in_recipe(text: str, *names: str) -> Any:
-    """An option of the panel on how stages are trained."""
+    """Return an option in the panel on how stages are trained."""
     return typer.Option(*names, help=text, rich_help_panel="Recipe (for levels that train stages)")
 
 
@@ -59,53 +59,56 @@ def train(
     data: Annotated[
         str,
         typer.Argument(
-            help="A folder per class, an archive of them, a table of paths and labels (CSV, TSV, TXT, JSON, XLSX, "
-            "Parquet) or a folder with one, Parquet with images, WebDataset shards, IDX, NPZ or hf:OWNER/NAME."
+            help="Labelled images: a folder per class, an archive of these, a table of paths and labels (CSV, TSV, "
+            "TXT, JSON, XLSX, Parquet) or a folder with one, Parquet with images, WebDataset shards, IDX, NPZ or "
+            "hf:OWNER/NAME."
         ),
     ],
     base: BaseOption = DEFAULT_BASE,
     level: Annotated[
-        str, typer.Option(help="as-is, head, head:stages, stages:K, frozen:F, all, scratch or auto.")
+        str,
+        typer.Option(
+            help="How much of the base to keep: as-is, head, head:stages, stages:K, frozen:F, all, scratch or auto."
+        ),
     ] = "auto",
-    out: Annotated[str | None, typer.Option(help="The run folder. By default runs/<name of the data>.")] = None,
+    out: Annotated[str | None, typer.Option(help="Run folder (default: runs/<name of the data>).")] = None,
     image_size: ImageSizeOption = None,
     resize: ResizeOption = None,
     engine: EngineOption = "auto",
     precision: PrecisionOption = "auto",
     deterministic: Annotated[
-        bool, typer.Option("--deterministic", help="The same model to the bit on another day; slower on a GPU.")
+        bool,
+        typer.Option("--deterministic", help="Make the model reproducible to the bit on another day; slower on a GPU."),
     ] = False,
-    threads: Annotated[int | None, typer.Option(help="Threads that compute, with --deterministic.")] = None,
+    threads: Annotated[int | None, typer.Option(help="Number of compute threads, with --deterministic.")] = None,
     arch: ArchOption = None,
     classes: ClassesOption = None,
     class_map: ClassMapOption = None,
     strict: Annotated[
         bool, typer.Option("--strict", help="Fail if an image cannot be decoded, instead of skipping it.")
     ] = False,
-    time: Annotated[
-        str | None, typer.Option(help="The longest that the whole may take, such as 90s, 10m or 2h.")
-    ] = None,
+    time: Annotated[str | None, typer.Option(help="Time limit for the whole command, such as 90s, 10m or 2h.")] = None,
     processes: Annotated[
-        int | None, typer.Option(help="Train stages with this many processes of this machine, one for each GPU.")
+        int | None, typer.Option(help="Train stages with this many processes on this machine, one per GPU.")
     ] = None,
     max_restarts: Annotated[
-        int, typer.Option(help="How often --processes are started again when one of them dies.")
+        int, typer.Option(help="How many times to restart all --processes when one of them dies.")
     ] = 0,
     checkpoint_every: Annotated[
-        str | None, typer.Option(help="Keep the state in the middle of epochs, too, after a time such as 10m.")
+        str | None, typer.Option(help="Also save the training state within epochs, at an interval such as 10m.")
     ] = None,
     logger: Annotated[
-        str | None, typer.Option(help="Tell tensorboard, mlflow or wandb of the training as well (extras).")
+        str | None, typer.Option(help="Also log the training to tensorboard, mlflow or wandb (optional extras).")
     ] = None,
     contact_sheet: Annotated[Path | None, typer.Option(help="Write a PNG of augmented images before training.")] = None,
     resume: Annotated[
         bool, typer.Option("--resume", help="Continue an interrupted run: graft train --resume RUN.")
     ] = False,
     recipe_file: Annotated[
-        str | None, _in_recipe("A recipe in YAML, such as graft tune writes; other options count more.", "--recipe")
+        str | None, _in_recipe("Recipe in YAML, such as graft tune writes; explicit options override it.", "--recipe")
     ] = None,
     settings: Annotated[
-        list[str] | None, _in_recipe("A field of the recipe, KEY=VALUE; may be given several times.", "--set")
+        list[str] | None, _in_recipe("Recipe field to set, as KEY=VALUE; may be repeated.", "--set")
     ] = None,
     epochs: Annotated[int | None, _in_recipe("Passes over the training images.")] = None,
     batch_size: Annotated[int, _in_recipe("Images per batch.")] = 32,
@@ -113,32 +116,46 @@ def train(
     find_learning_rate: Annotated[
         bool, _in_recipe("Choose the learning rate by a range test before training.", "--find-lr")
     ] = False,
-    optimizer: Annotated[str, _in_recipe("adamw, sgd (Nesterov) or rmsprop.")] = "adamw",
-    schedule: Annotated[str, _in_recipe("cosine, one-cycle, step, plateau, constant or lenet (1998).")] = "cosine",
-    weight_decay: Annotated[float | None, _in_recipe("Weight decay, except on biases and norm layers.")] = None,
-    layer_decay: Annotated[float, _in_recipe("Learning rate of each stage relative to the next one.")] = 1.0,
-    label_smoothing: Annotated[float | None, _in_recipe("Share of each label that is spread over all classes.")] = None,
-    class_weights: Annotated[str, _in_recipe("none, or balanced: rare classes weigh more in the loss.")] = "none",
-    clip_grad_norm: Annotated[float | None, _in_recipe("Largest norm of the gradient.")] = None,
+    optimizer: Annotated[str, _in_recipe("Optimizer: adamw, sgd (Nesterov) or rmsprop.")] = "adamw",
+    schedule: Annotated[
+        str, _in_recipe("Learning-rate schedule: cosine, one-cycle, step, plateau, constant or lenet (1998).")
+    ] = "cosine",
+    weight_decay: Annotated[float | None, _in_recipe("Weight decay, not applied to biases and norm layers.")] = None,
+    layer_decay: Annotated[float, _in_recipe("Learning rate of each stage relative to that of the next.")] = 1.0,
+    label_smoothing: Annotated[float | None, _in_recipe("Share of each label to spread over all classes.")] = None,
+    class_weights: Annotated[
+        str, _in_recipe("Class weights in the loss: none, or balanced, which counts rare classes more.")
+    ] = "none",
+    clip_grad_norm: Annotated[float | None, _in_recipe("Maximum norm of the gradient.")] = None,
     accumulate_steps: Annotated[int, _in_recipe("Batches per optimizer step.")] = 1,
     patience: Annotated[int | None, _in_recipe("Stop after this many epochs without improvement.")] = None,
     ema_decay: Annotated[
-        float | None, _in_recipe("Decay of a moving average of the weights, used in their place.")
+        float | None, _in_recipe("Decay of a moving average of the weights, which is used in their place.")
     ] = None,
-    dropout: Annotated[float | None, _in_recipe("Share of the head's inputs that is dropped in training.")] = None,
-    sampling: Annotated[str, _in_recipe("uniform, or balanced: rare classes are drawn more often.")] = "uniform",
-    augment: Annotated[str | None, _in_recipe("Augmentation: none, light, medium or heavy.")] = None,
+    dropout: Annotated[float | None, _in_recipe("Share of the head's inputs to drop in training.")] = None,
+    sampling: Annotated[
+        str, _in_recipe("Sampling of images: uniform, or balanced, which draws rare classes more often.")
+    ] = "uniform",
+    augment: Annotated[str | None, _in_recipe("Strength of augmentation: none, light, medium or heavy.")] = None,
     flip: Annotated[
-        bool | None, _in_recipe("Whether augmentation may mirror images; tried unless given.", "--flip/--no-flip")
+        bool | None,
+        _in_recipe("Allow augmentation to mirror images (default: decided by a trial).", "--flip/--no-flip"),
     ] = None,
-    batch_norm: Annotated[str | None, _in_recipe("Normalise by stored statistics or by those of the batch.")] = None,
-    start_share: Annotated[float | None, _in_recipe("Share of the start in the weights that are kept.")] = None,
+    batch_norm: Annotated[
+        str | None, _in_recipe("Statistics that batch norm uses: stored, or batch for those of each batch.")
+    ] = None,
+    start_share: Annotated[float | None, _in_recipe("Share of the initial weights in the final ones.")] = None,
     head: Annotated[
-        str | None, _in_recipe("What the head sees of the trained stages: last, or all stages; tried unless given.")
+        str | None,
+        _in_recipe("Trained stages that feed the head: last, or stages for all (default: decided by a trial)."),
     ] = None,
-    views: Annotated[int | None, _in_recipe("Augmented views of each image that are cached and used in turn.")] = None,
-    mixup: Annotated[float, _in_recipe("Alpha of mixup, which blends pairs of images; usually 0.2, 0 is off.")] = 0.0,
-    cutmix: Annotated[float, _in_recipe("Alpha of CutMix, which swaps patches of pairs; usually 1, 0 is off.")] = 0.0,
+    views: Annotated[int | None, _in_recipe("Augmented views of each image to cache and use in turn.")] = None,
+    mixup: Annotated[
+        float, _in_recipe("Alpha of mixup, which blends pairs of images; usually 0.2, 0 turns it off.")
+    ] = 0.0,
+    cutmix: Annotated[
+        float, _in_recipe("Alpha of CutMix, which swaps patches within pairs; usually 1, 0 turns it off.")
+    ] = 0.0,
     group: GroupOption = None,
     split_file: SplitFileOption = None,
     val: ValOption = None,
@@ -148,7 +165,8 @@ def train(
     refit: Annotated[
         bool,
         typer.Option(
-            "--refit/--no-refit", help="Train on all images in the end, where graft set val aside and measured on it."
+            "--refit/--no-refit",
+            help="Finally train on all images if graft set val aside itself, after measuring on it.",
         ),
     ] = True,
     seed: Seed = 0,
@@ -158,7 +176,7 @@ def train(
     debug: Debug = False,
     context: typer.Context = None,  # type: ignore[assignment]  # typer gives it, by its type
 ) -> None:
-    """Turn labelled images into a classifier in a run folder."""
+    """Train a classifier on labelled images and save it in a run folder."""
     from dataclasses import asdict
 
     from graft.cli.launching import begun_with, launch, launched, taking_part

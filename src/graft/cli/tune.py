@@ -29,7 +29,7 @@ from graft.weights.packaged import DEFAULT_BASE
 from graft.words import program
 
 SetOption = Annotated[
-    list[str] | None, typer.Option("--set", help="A field of the recipe, KEY=VALUE; may be given several times.")
+    list[str] | None, typer.Option("--set", help="Recipe field to set, as KEY=VALUE; may be repeated.")
 ]
 
 
@@ -37,13 +37,15 @@ SetOption = Annotated[
 def tune(
     data: Annotated[str, typer.Argument(help="Labelled images, as for graft train.")],
     base: BaseOption = DEFAULT_BASE,
-    trials: Annotated[int, typer.Option(help="Trials in all; the first is what graft train does by itself.")] = 20,
-    time: Annotated[str | None, typer.Option(help="No other trial begins after this long, such as 30m.")] = None,
+    trials: Annotated[
+        int, typer.Option(help="Total number of trials; the first is what graft train does by default.")
+    ] = 20,
+    time: Annotated[str | None, typer.Option(help="Start no further trial after this long, such as 30m.")] = None,
     levels: Annotated[
-        str, typer.Option(help="Levels to search among, separated by commas.")
+        str, typer.Option(help="Comma-separated levels to search.")
     ] = "head,head:stages,stages:1,frozen:0.4,all",
     settings: SetOption = None,
-    out: Annotated[str | None, typer.Option(help="The folder of the search, which goes on with one in it.")] = None,
+    out: Annotated[str | None, typer.Option(help="Search folder; a search that is already in it is continued.")] = None,
     engine: EngineOption = "auto",
     precision: PrecisionOption = "auto",
     group: GroupOption = None,
@@ -56,7 +58,7 @@ def tune(
     quiet: Quiet = False,
     debug: Debug = False,
 ) -> None:
-    """Search levels and recipes for these images; the best is written as a recipe for graft train."""
+    """Search levels and recipes for these images and save the best as a recipe for graft train."""
     from graft.training.recipe_file import settings_of
     from graft.workflows.prepare import DataOptions
     from graft.workflows.run import near

@@ -16,22 +16,22 @@ def walk(
         list[str],
         typer.Argument(
             metavar="RUN|NAME [RUN|NAME] IMAGE",
-            help="One network or two (runs, architectures, files of weights), then the file of an image.",
+            help="One or two networks (runs, architectures or weight files), then an image file.",
         ),
     ],
-    out: Annotated[Path, typer.Option(help="Where to write the page.")] = Path("walk.html"),
+    out: Annotated[Path, typer.Option(help="File to write the page to.")] = Path("walk.html"),
     overwrite: Overwrite = False,
     at: Annotated[
         list[str] | None,
-        typer.Option(help="A pixel that the page must explain: STAGE:CHANNEL:ROW:COLUMN, or STAGE:CHANNEL."),
+        typer.Option(help="Pixel to explain on the page: STAGE:CHANNEL:ROW:COLUMN or STAGE:CHANNEL; may be repeated."),
     ] = None,
-    random: Annotated[bool, typer.Option("--random", help="Start a named architecture with random weights.")] = False,
+    random: Annotated[bool, typer.Option("--random", help="Use random weights for a named architecture.")] = False,
     seed: Seed = 0,
     json: Json = False,
     quiet: Quiet = False,
     debug: Debug = False,
 ) -> None:
-    """Follow one image through a network on a page that opens offline: maps, kernels, and the arithmetic of numbers."""
+    """Follow one image through a network on an offline page: maps, kernels and the arithmetic of single numbers."""
     *networks, image = walked
     if not networks:
         raise InputError(

@@ -43,18 +43,22 @@ def wilson_interval(right: float, count: float) -> Interval:
 
 def chance_of_so_few(right: int, count: int, successes: int, drawn: int) -> float:
     """Return the hypergeometric chance of at most `right` of `successes` among `drawn` of `count`."""
-    from scipy.special import betaln
-
     least = max(0, drawn - (count - successes))
     if right < least:
         return 0.0
     each = np.arange(least, min(right, successes) + 1)
+    return min(1.0, float(hypergeometric(each, count, successes, drawn).sum()))
 
-    def ways(of: int, chosen: np.ndarray | int) -> np.ndarray:
+
+def hypergeometric(each: np.ndarray, count: int, successes: int, drawn: int) -> np.ndarray:
+    """Return the chance of each possible number of `successes` among `drawn` of `count`, float64, shaped as `each`."""
+    from scipy.special import betaln
+
+    def log_combinations(of: int, chosen: np.ndarray | int) -> np.ndarray:
         return np.asarray(-betaln(of - chosen + 1, np.asarray(chosen) + 1) - np.log(of + 1))
 
-    logarithm = ways(successes, each) + ways(count - successes, drawn - each) - ways(count, drawn)
-    return min(1.0, float(np.exp(logarithm).sum()))
+    ways = log_combinations(successes, each) + log_combinations(count - successes, drawn - each)
+    return np.asarray(np.exp(ways - log_combinations(count, drawn)))
 
 
 def f1_interval(both: int, either: int) -> Interval:

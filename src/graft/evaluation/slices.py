@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from graft.evaluation.intervals import Interval, wilson_interval
+from graft.evaluation.intervals import Interval, hypergeometric, wilson_interval
 
 # Smaller parts tell nothing, and testing them makes findings in others less certain.
 FEWEST_IN_SLICE = 10
@@ -139,23 +139,17 @@ def chance_of_so_many(errors: int, size: np.ndarray, wrong: np.ndarray, drawn: n
         return float(ndtr((mean + certain - errors + 0.5) / np.sqrt(spread.sum())))
     total = np.ones(1)
     for at in mixed.tolist():
-        total = np.convolve(total, _hypergeometric(int(size[at]), int(wrong[at]), int(drawn[at])))
+        total = np.convolve(total, _chances(int(size[at]), int(wrong[at]), int(drawn[at])))
     return min(1.0, float(total[max(errors - certain, 0) :].sum()))
 
 
-def _hypergeometric(count: int, wrong: int, drawn: int) -> np.ndarray:
+def _chances(count: int, wrong: int, drawn: int) -> np.ndarray:
     """Return the chance of 0, 1, … wrong answers among `drawn` of `count` images, float64 (min(wrong, drawn) + 1,)."""
-    from scipy.special import betaln
-
     each = np.arange(min(wrong, drawn) + 1)
     possible = drawn - each <= count - wrong
-    rest = np.where(possible, drawn - each, 0)
-
-    def ways(of: int, chosen: np.ndarray | int) -> np.ndarray:
-        return np.asarray(-betaln(of - chosen + 1, np.asarray(chosen) + 1) - np.log(of + 1))
-
-    chances = np.exp(ways(wrong, each) + ways(count - wrong, rest) - ways(count, drawn))
-    return np.asarray(np.where(possible, chances, 0.0))
+    chances = np.zeros(len(each))
+    chances[possible] = hypergeometric(each[possible], count, wrong, drawn)
+    return chances
 
 
 def holm(chances: Iterable[float]) -> list[float]:

@@ -128,7 +128,8 @@ def _maps(classifier: Classifier, images: Images, answers: Mapping[int, int]) ->
         maps = exact_maps(model, part, of, precision) or gradient_maps(model, part, of)
         for index, each, seen in zip(own, maps, as_rgb(part), strict=True):
             found[index] = thumbnail(overlay(seen, each))
-        took = time.perf_counter() - began
+        # The last batch may be smaller.
+        took = (time.perf_counter() - began) * AT_ONCE / len(own)
     return found, took / AT_ONCE
 
 

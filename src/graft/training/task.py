@@ -94,9 +94,10 @@ class Trained:
 
     `cross_validated`, bool (n,), says which training images a head classifies right in folds it was not fitted on, in
     an order that is the same for all heads of a task. `held_out` are logits and labels of images that no weights saw,
-    if these are not the images of val; `folds` are their keys and `fold_groups` their groups. `domain` describes the
-    images trained on as the network sees them. Where images have several labels, labels are float32 (n, classes) of 0
-    and 1, and `thresholds`, float64 (classes,), is the probability from which on each label is answered.
+    if these are not the images of val; `folds` are their keys and `fold_groups` their groups. `domain` describes
+    images as the network sees them: those a head was solved on, or those of val where stages were trained. Where images
+    have several labels, labels are float32 (n, classes) of 0 and 1, and `thresholds`, float64 (classes,), is the
+    probability from which on each label is answered.
     """
 
     logits: dict[str, np.ndarray]

@@ -156,7 +156,7 @@ def test_what_is_no_archive_is_told_by_content(tmp_path: Path) -> None:
 def test_a_path_that_leads_out_is_refused_by_name(tmp_path: Path, kind: str, name: str) -> None:
     with pytest.raises(DataError, match=r"expected paths inside x\..*, which leads out") as caught:
         read_archive(pack(tmp_path / f"x.{kind}", ("a/1", "b/2", name)))
-    # A zip without any other separator has these turned into the usual one.
+    # In a zip with no other separator, backslashes become slashes.
     assert repr(name) in str(caught.value) or repr(name.replace("\\", "/")) in str(caught.value)
 
 
@@ -388,7 +388,7 @@ def test_a_member_is_never_more_than_it_says(tmp_path: Path, method: int, checks
 def test_a_tar_that_is_cut_off_gives_what_is_whole(tmp_path: Path, kind: str) -> None:
     path = tmp_path / f"x.{kind}"
     noise = {name: random.Random(name).randbytes(300_000) for name in ("a/1", "b/2", "b/3")}
-    # bzip2 gives nothing of a block that is not whole, so small ones.
+    # bzip2 yields nothing from an incomplete block, so the blocks are small.
     small = {"compresslevel": 1} if kind == "tar.bz2" else {}
     with tarfile.open(path, {"tar": "w"}.get(kind, f"w:{kind[4:]}"), **small) as archive:
         for name, data in noise.items():
@@ -512,7 +512,7 @@ def own_copies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def copies() -> list[Path]:
-    """What lies in the cache of compressed tars, finished or not."""
+    """The files in the cache of compressed tars, finished or not."""
     folder = cache_folder() / EXPANDED
     return list(folder.iterdir()) if folder.is_dir() else []
 

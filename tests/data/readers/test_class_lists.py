@@ -1,4 +1,4 @@
-"""Classes that are numbers or codes are called as a file beside the images names them, if it fits without doubt."""
+"""Classes that are numbers or codes take their names from a file beside the images, if it fits without doubt."""
 
 import json
 import os

@@ -149,7 +149,7 @@ def test_a_folder_that_cannot_be_read_is_noted(tmp_path: Path, monkeypatch: pyte
     scandir = os.scandir
 
     def refuse(path: str) -> object:
-        # What the system says to anyone but root.
+        # The error that anyone but root gets.
         if str(path).endswith("locked"):
             raise PermissionError(13, "Permission denied", str(path))
         return scandir(path)
@@ -245,7 +245,7 @@ def test_no_tree_of_folders_shifts_a_label_or_loses_a_file_silently(paths: list[
         assert set(found.values()) <= {1}
         left_out = {Path(name).relative_to(root) for name in dataset.left_out}
         assert found.keys() | left_out == set(visible) and not found.keys() & left_out
-        # Files of one folder have one fate.
+        # The files of one folder are all treated alike.
         assert not {path.parent for path in found} & {path.parent for path in left_out}
         assert bool(left_out) <= bool(dataset.notes)
 

@@ -1,4 +1,4 @@
-"""Datasets of the hub, as the package `datasets` gives them: here from files of this machine, never from a network."""
+"""Datasets of the Hub as the package `datasets` gives them, here from local files, never from a network."""
 
 import sys
 from pathlib import Path
@@ -18,7 +18,7 @@ datasets = pytest.importorskip("datasets")
 
 
 def rows(labels: list[Any], feature: Any = None, **more: list[Any]) -> Any:
-    """A split of images whose bytes are `0`, `1`, … and are no images at all."""
+    """A split whose "images" have the bytes `0`, `1`, … and cannot be decoded."""
     cells = [{"bytes": str(row).encode(), "path": None} for row in range(len(labels))]
     kinds = {"image": datasets.Image(), "label": feature or datasets.Value("string")}
     kinds |= {name: datasets.Value("string") for name in more}
@@ -38,7 +38,7 @@ def labelled(dataset: Dataset) -> dict[str, list[tuple[bytes, str | None]]]:
 
 @pytest.fixture
 def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[tuple[Any, ...], dict[str, Any]]]:
-    """What `load_dataset` was asked for; it gives two splits."""
+    """The arguments of `load_dataset`, which is replaced and returns two splits."""
     calls: list[tuple[tuple[Any, ...], dict[str, Any]]] = []
     names = datasets.ClassLabel(names=["zebra", "ant"])
     splits = datasets.DatasetDict(validation=rows([1], names), train=rows([0, 1, -1], names))

@@ -1,4 +1,4 @@
-"""Hugging Face's imagefolder: a table beside the images tells the classes."""
+"""Hugging Face's imagefolder: a table beside the images gives the classes."""
 
 from pathlib import Path
 

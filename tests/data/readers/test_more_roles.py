@@ -1,4 +1,4 @@
-"""Columns that say the split under any name, and those that look so and do not."""
+"""Columns that hold the split under any name, and columns that only look as if they did."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Names in zips made on Windows come out right, and how they were read is told."""
+"""Names in zips made on Windows are decoded correctly, and a note says how they were read."""
 
 import struct
 import zipfile
@@ -26,7 +26,7 @@ WORDS = {
 
 
 def pack(path: Path, names: list[bytes], extra: bytes = b"") -> Path:
-    """A zip with images at names that nothing says the encoding of."""
+    """A zip with image names of undeclared encoding."""
     with zipfile.ZipFile(path, "w") as archive:
         for name in names:
             info = zipfile.ZipInfo("x" * len(name))

@@ -23,7 +23,7 @@ from graft.images.preprocessing import Preprocessing
 
 
 class Answers(BaseHTTPRequestHandler):
-    """Serves its own paths as content; some of them otherwise."""
+    """Serves each path as its own content, but some paths differently."""
 
     asked: list[str] = []  # noqa: RUF012
 

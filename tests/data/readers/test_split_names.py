@@ -1,4 +1,4 @@
-"""What folders are called says the split that they are."""
+"""The names of folders say which splits they are."""
 
 import pytest
 

@@ -261,7 +261,7 @@ def test_weights(tmp_path: Path) -> None:
 def test_a_weight_that_is_none_is_named_with_its_row(tmp_path: Path, weight: str) -> None:
     plant(tmp_path, "1", "3")
     with pytest.raises(DataError, match=rf"got '{weight}' in row 2"):
-        # The second row is left out, so what it weighs does not matter.
+        # The second row is left out, so its weight does not matter.
         options = TableOptions(weight_column="weight")
         read_table(table(tmp_path, f"path,label,weight\n1,a,2\n2,a,x\n3,a,{weight}\n"), options=options)
 
@@ -305,7 +305,7 @@ def test_a_table_that_is_compressed_or_in_utf16_is_read_as_any_other(tmp_path: P
     dataset = open_dataset(tmp_path / name if place == "alone" else tmp_path)
     assert {label for images in labelled(dataset).values() for _, label in images} == {"käse", "dog"}
     if place != "alone" and name == "train.csv.gz":
-        # What was unpacked beside it is the same table.
+        # The table unpacked beside the images is the same.
         (tmp_path / "train.csv").write_text(text)
         assert len(open_dataset(tmp_path)) == 2
 
@@ -412,12 +412,12 @@ def write(path: Path, records: list[dict[str, str]]) -> Path:
 
 
 def trimmed(text: str) -> str:
-    """As a class is called: in the composed form of Unicode, whichever the table has."""
+    """A class name in Unicode's composed form, whichever form the table has."""
     return unicodedata.normalize("NFC", plain(text.strip()))
 
 
 def found_at(root: Path, path: str) -> str:
-    """The path of the file that is meant."""
+    """The path of the file that the row means."""
     tidy = path.replace("\\", "/").strip()
     return tidy if not (root / path).exists() and (root / tidy).exists() else path
 

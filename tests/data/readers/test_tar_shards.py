@@ -1,4 +1,4 @@
-"""WebDataset shards: every sample gets the label beside its image, whatever the labels are written as."""
+"""WebDataset shards: every sample gets the label beside its image, in whatever form labels are written."""
 
 import io
 import json
@@ -278,7 +278,7 @@ def test_a_shard_that_is_cut_off_gives_its_whole_samples(tmp_path: Path, ending:
     whole = [(data, f"c{int(key) % 2}") for key, data in noise.items()]
     assert found[:3] == [(b"one", "0"), (b"two", "1"), (b"three", "0")] and found[3:] == whole[: len(found) - 3]
     if ending == "tar":
-        # A sample takes five blocks of 512 bytes, of which the last begins with the two of its label.
+        # A sample takes five blocks of 512 bytes; the last begins with the two bytes of its label.
         assert len(found) - 3 == sum(cut >= 2560 * number + 2048 + 2 for number in range(8))
     if len(found) < 11:
         assert any(f"train/1.{ending} is not whole" in note and "fetch it again" in note for note in dataset.notes)

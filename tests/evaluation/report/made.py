@@ -1,4 +1,4 @@
-"""Reports made of numbers, for tests of pages."""
+"""Reports with made-up figures, for tests of pages."""
 
 from io import BytesIO
 from typing import Any
@@ -26,7 +26,7 @@ def corrupted(name: str) -> dict[str, Any]:
 
 
 def report(number: int = 3, name: str = "class", thumbnails: int = 4, images: int = 300) -> Report:
-    """A report of so many classes that are called so, with every section."""
+    """A report on classes of these names, with every section."""
     random = np.random.default_rng(0)
     classes = tuple(f"{name} {index}" for index in range(number))
     labels = np.arange(images) % number

@@ -1,4 +1,4 @@
-"""What alarms the verdict, and what does not."""
+"""What the verdict warns of, and what it does not."""
 
 from dataclasses import replace
 
@@ -27,7 +27,7 @@ def answers(labels: np.ndarray, probabilities: np.ndarray) -> Answers:
 
 
 def drawn(seed: int, swapped: float = 0.0, classes: int = 4, images: int = 400, sure: float = 3.0) -> Answers:
-    """Answers that mean what they say to labels of which a part of class 0 is then called 1."""
+    """Calibrated answers, and labels of which a share of class 0 is then relabelled as 1."""
     random = np.random.default_rng(seed)
     logits = random.normal(size=(images, classes)) * sure
     probabilities = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
@@ -50,9 +50,9 @@ def test_stated_probabilities_that_are_far_off_are_told_and_calibrated_ones_are_
     right = random.random((1000, 500)) < confidences
     assert np.mean([is_miscalibrated(confidences, each) for each in right]) <= 0.01
     assert is_miscalibrated(np.minimum(confidences + 0.15, 1), right[0])
-    # One wrong of a dozen sure answers proves nothing, however sure they were.
+    # One wrong answer in a dozen proves nothing, however confident they were.
     assert not is_miscalibrated(np.full(12, 0.995), np.arange(12) > 0)
-    # Images that are groups of their own are judged by the exact distribution, as those without groups are.
+    # Images that are groups of their own are judged by the exact distribution, like images without groups.
     sure, one_wrong = np.full(40, 0.9995), np.arange(40) > 0
     assert effective_count(one_wrong, np.arange(40)) == 40
     assert is_miscalibrated(sure, one_wrong, np.arange(40)) == is_miscalibrated(sure, one_wrong)

@@ -258,7 +258,7 @@ NAMES = {
     "lake": "lakeside",
 }
 
-# What bears a word of the list as its last word and yet is none of the kind.
+# Classes whose last word is in the list, though they are not of that kind.
 OTHERS = {
     "chicken": {83}, "finch": {14}, "amphibian": {408}, "boa": {552}, "dog": {275, 934}, "puppy": {29},
     "terrier": {153}, "wolf": {148, 272}, "cat": {383, 387}, "bear": {105, 387, 388, 850}, "horse": {344},

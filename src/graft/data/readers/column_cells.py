@@ -241,7 +241,7 @@ class Columns:
         return len(cells) > 0 and float(ended.to_numpy(zero_copy_only=False).mean()) >= NAMED_SHARE
 
     def naming_other_images(self, column: int) -> list[int]:
-        """The other columns with names for images that lead to different files in all rows."""
+        """The other columns with names for images whose first rows lead to files, and never to the same ones."""
         import pyarrow.compute
 
         among = [number for number, name in enumerate(self.grid.names) if re.search(_NAMING_IMAGES, name)]

@@ -15,7 +15,7 @@ from graft.data.readers.split_names import fold_of
 
 @dataclass(frozen=True)
 class Place:
-    """A folder whose images are of one class, in one split; `fold` is its fold of a cross-validation, if any."""
+    """A folder whose images are of one class, in one split; `fold` is its fold or source, if any."""
 
     folder: Folder
     split: str
