@@ -1,5 +1,6 @@
 """The command line as a user meets it."""
 
+import csv
 import json
 import os
 import shutil
@@ -94,6 +95,38 @@ def test_evaluate_and_predict_follow(run: Path, letters: Path, tmp_path: Path) -
     out = tmp_path / "predictions.csv"
     assert graft("predict", str(run), str(letters), "--format", "csv", "--out", str(out)).stdout == ""
     assert len(out.read_text().splitlines()) == 41
+
+
+def test_which_images_were_taken_for_what_is_written_as_a_table(run: Path, letters: Path, tmp_path: Path) -> None:
+    data, out = tmp_path / "data", tmp_path / "answers.csv"
+    shutil.copytree(letters, data)
+    first = next((data / "Б").iterdir())
+    first.write_bytes(b"no image")
+    done = graft("evaluate", str(run), str(data), "--out", str(out))
+    assert "answers.csv has the answers about 40 images" in done.stderr
+    rows = list(csv.DictReader(out.read_text(encoding="utf-8").splitlines()))
+    answered, [failed] = [row for row in rows if not row["error"]], [row for row in rows if row["error"]]
+    assert len(answered) == 39 and failed["path"] == str(first)
+    assert all(row["label"] == Path(row["path"]).parent.name and row["trained_on"] == "true" for row in answered)
+    assert all((row["right"] == "true") == (row["label"] == row["answer"]) for row in answered)
+    predicted = json.loads(graft("predict", str(run), answered[0]["path"], "--format", "jsonl").stdout)
+    assert predicted["label"] == answered[0]["answer"]
+    assert predicted["probability"] == pytest.approx(float(answered[0]["probability"]), rel=1e-4)
+    again = graft("evaluate", str(run), str(data), "--out", str(out))
+    assert again.returncode == 2 and "--overwrite" in again.stderr
+    inside = graft("evaluate", str(run), str(data), "--out", str(data / "answers.csv"))
+    assert inside.returncode == 2 and not (data / "answers.csv").exists()
+
+
+def test_classes_that_a_run_does_not_know_are_named_with_the_option_that_leaves_them_out(
+    run: Path, letters: Path, tmp_path: Path
+) -> None:
+    data = tmp_path / "data"
+    shutil.copytree(letters, data)
+    shutil.copytree(data / "Б", data / "stranger")
+    done = graft("evaluate", str(run), str(data))
+    assert done.returncode == 2 and "'stranger'" in done.stderr and "--known-only" in done.stderr
+    assert graft("evaluate", str(run), str(data), "--known-only").returncode == 0
 
 
 def test_images_without_splits_are_not_called_like_a_level(run: Path, letters: Path) -> None:

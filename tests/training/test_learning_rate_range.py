@@ -234,5 +234,5 @@ def test_a_rate_that_is_given_needs_no_finding(cyrillic: Path, tmp_path: Path) -
         out=tmp_path / "head",
         reporter=Reporter(note=notes.append),
     )
-    assert "recipe options are ignored at --level head: no stage is trained in steps" in notes
+    assert "recipe options are ignored at --level head: no stage is trained in steps (find_learning_rate)" in notes
     assert not (run.folder / RATE_RANGE_FILE).exists()

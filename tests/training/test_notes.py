@@ -40,6 +40,20 @@ def test_a_loss_that_ended_above_its_start_is_told_and_one_below_is_not() -> Non
     assert not list(notes_on_curve(curve((0.34, 0.86), (0.3, 0.86)), 1, RECIPE))
 
 
+def test_a_training_that_lost_its_patience_says_when_it_stopped_and_what_is_kept() -> None:
+    impatient = replace(RECIPE, epochs=9, patience=2)
+    better, same = (0.3, 0.9), (0.31, 0.88)
+    (note,) = notes_on_curve(curve((0.5, 0.5), better, same, same), 1, impatient)
+    assert note == (
+        "stopped after epoch 3 of 9, as val did best after epoch 1 (--patience 2); the weights of epoch 1 are kept"
+    )
+    (note,) = notes_on_curve(curve((0.5, 0.5), better, same, same), 3, impatient, refit=True)
+    assert "the weights of epoch 3 are kept, and the fit on all images" in note and "--no-refit" in note
+    # One that ran out of time or came to its end did not stop for that.
+    assert not list(notes_on_curve(curve((0.5, 0.5), better, same), 1, impatient))
+    assert not list(notes_on_curve(curve((0.5, 0.5), better, same, same), 1, replace(impatient, epochs=3)))
+
+
 def test_no_epochs_train_nothing() -> None:
     (note,) = notes_on_curve(curve((0.34, 0.86)), 0, replace(RECIPE, epochs=0))
     assert note == "nothing was trained, as --epochs is 0: the scores are those of the start"

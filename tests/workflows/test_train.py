@@ -333,7 +333,11 @@ def test_a_recipe_that_the_level_does_not_use_is_said_so(cyrillic: Path, tmp_pat
     train(cyrillic, "latin_letters", "head", out=tmp_path / "a", reporter=reporter)
     assert not any("recipe options" in note for note in notes)
     train(cyrillic, "latin_letters", "head", recipe=Recipe(epochs=2), out=tmp_path / "b", reporter=reporter)
-    assert "recipe options are ignored at --level head: no stage is trained in steps" in notes
+    assert "recipe options are ignored at --level head: no stage is trained in steps (epochs)" in notes
+    notes.clear()
+    train(cyrillic, "latin_letters", "head", recipe=Recipe(sampling="balanced"), out=tmp_path / "c", reporter=reporter)
+    [said] = [note for note in notes if "recipe options" in note]
+    assert said.endswith("in steps (sampling); --class-weights balanced is for a head, too")
 
 
 @pytest.mark.parametrize(

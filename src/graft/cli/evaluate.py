@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -12,9 +14,12 @@ from graft.cli.output import (
     Debug,
     EngineOption,
     Json,
+    Overwrite,
     PrecisionOption,
     Quiet,
     Seed,
+    check_new,
+    note,
     print_json,
     say,
     say_robustness,
@@ -47,6 +52,11 @@ def evaluate(
     known_only: Annotated[
         bool, typer.Option("--known-only", help="Leave out images of classes the classifier does not know.")
     ] = False,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Write the label, the answer and its probability for each image to this file of CSV."),
+    ] = None,
+    overwrite: Overwrite = False,
     slices: Annotated[
         bool,
         typer.Option("--slices", help="Compare subsets of the images by size, brightness, blur, folder and group."),
@@ -76,19 +86,25 @@ def evaluate(
         raise InputError(f"expected RUN DATA or RUN_A RUN_B DATA, got {len(data) + 1} places: leave some out")
     if len(data) == 2:
         given: dict[str, object] = {"--classes": classes, "--class-map": class_map, "--unlike": unlike}
-        given |= {"--slices": slices, "--robustness": robustness}
+        given |= {"--slices": slices, "--robustness": robustness, "--out": out}
         wrong = [name for name, value in given.items() if value]
         if wrong:
             raise InputError(f"expected {wrong[0]} with one run, got two: leave it out, or evaluate each on its own")
         _evaluate_two((run, data[0]), data[1], split, known_only, engine, precision, table, json, quiet)
         return
     from graft.data.dataset import WHOLE
+    from graft.files import write_table_aside
     from graft.progress import reporting
+    from graft.workflows.answer_list import write_answer_list
+    from graft.workflows.contact_sheet import check_outside
     from graft.workflows.evaluate import LabelEvaluation
     from graft.workflows.evaluate import evaluate as run_evaluation
     from graft.workflows.prepare import DataOptions
     from graft.workflows.robustness import evaluate_robustness
 
+    if out is not None:
+        check_outside(out, (data[0],), "--out", ".csv")
+        check_new(out, "--out", overwrite)
     with reporting(quiet=quiet) as reporter:
         found = run_evaluation(
             run,
@@ -109,6 +125,9 @@ def evaluate(
         if robustness and (found.scores is not None or isinstance(found, LabelEvaluation)):
             held = evaluate_robustness(found, time_limit=robustness_time, reporter=reporter)
     summarise_skipped(found.skipped, quiet)
+    if out is not None:
+        write_table_aside(out, partial(write_answer_list, found.answered))
+        note(f"{out} has the answers about {counted(len(found.answered.seen) + len(found.skipped), 'image')}", quiet)
     if json:
         print_json({**found.to_dict(), **({} if held is None else {"robustness": held.to_dict()})})
         return

@@ -124,7 +124,7 @@ def train(
     layer_decay: Annotated[float, _in_recipe("Learning rate of each stage relative to that of the next.")] = 1.0,
     label_smoothing: Annotated[float | None, _in_recipe("Share of each label to spread over all classes.")] = None,
     class_weights: Annotated[
-        str, _in_recipe("Class weights in the loss: none, or balanced, which counts rare classes more.")
+        str, _in_recipe("Class weights in the loss, also of a head: none, or balanced (rare classes count more).")
     ] = "none",
     clip_grad_norm: Annotated[float | None, _in_recipe("Maximum norm of the gradient.")] = None,
     accumulate_steps: Annotated[int, _in_recipe("Batches per optimizer step.")] = 1,

@@ -161,7 +161,9 @@ def measure_crown(task: Task, plan: Plan, examples: Examples, start: Start, fold
         feature_seconds=examples.seconds,
         training_seconds=time.perf_counter() - started,
         history=fit.history,
-        notes=tuple(f"level {plan.level}: {doubt}" for doubt in notes_on_curve(fit.history, fit.kept, start.recipe)),
+        notes=tuple(
+            f"level {plan.level}: {said}" for said in notes_on_curve(fit.history, fit.kept, start.recipe, task.refit)
+        ),
         domain=_domain_of(task, plan, examples, start.precision),
         thresholds=thresholds_of(task, logits[VAL], examples.labels[VAL]),
     )

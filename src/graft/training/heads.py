@@ -7,6 +7,7 @@ from graft.data.dataset import Dataset, Images
 from graft.evaluation.label_scores import best_thresholds, sigmoid
 from graft.models.cuts import LAST, HeadKind
 from graft.models.network import Network
+from graft.training.optimizer import weights_of_classes
 from graft.training.task import Task
 from graft.transfer.head import HeadFit, fit_head, log_softmax
 from graft.transfer.label_head import fit_label_head, log_loss_of_labels
@@ -38,9 +39,19 @@ def solve_head(task: Task, features: np.ndarray, shown: Images, kind: HeadKind =
     seen, labels = np.unique(shown.labels, return_inverse=True)
     blocks = task.base.network.head_blocks(kind) if kind != LAST else None
     every_label = np.tile(labels, views)
+    weights = _weights_of(task, shown)
     return fit_head(
-        features.reshape(-1, width), every_label, len(seen), task.seed, views, shown.groups, shown.weights, blocks
+        features.reshape(-1, width), every_label, len(seen), task.seed, views, shown.groups, weights, blocks
     )
+
+
+def _weights_of(task: Task, shown: Images) -> np.ndarray | None:
+    """How much the loss of each image counts, (n,): its own weight, times that of its class if classes are balanced."""
+    of_classes = weights_of_classes(shown.labels, task.recipe.class_weights)
+    if of_classes is None:
+        return shown.weights
+    balanced = of_classes.double().numpy()[shown.labels]
+    return balanced if shown.weights is None else balanced * shown.weights
 
 
 def solve_head_on_crops(task: Task, features: np.ndarray, shown: Images, kind: HeadKind = LAST) -> HeadFit:
@@ -71,7 +82,7 @@ def solve_stored_head(task: Task, features: StoredRows, shown: Images, kind: Hea
     seen, labels = np.unique(shown.labels, return_inverse=True)
     blocks = task.base.network.head_blocks(kind) if kind != LAST else None
     return fit_streamed_head(
-        features, labels, len(seen), task.seed, shown.groups, shown.weights, blocks, reporter=task.reporter
+        features, labels, len(seen), task.seed, shown.groups, _weights_of(task, shown), blocks, reporter=task.reporter
     )
 
 

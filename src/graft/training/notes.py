@@ -5,19 +5,30 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from graft.evaluation.intervals import wilson_interval
-from graft.training.history import Epoch
+from graft.training.history import Epoch, rank
 from graft.training.recipe import ResolvedRecipe
+from graft.training.schedules import stale_epochs
 from graft.words import counted
 
 
-def notes_on_curve(history: Sequence[Epoch], kept: int, recipe: ResolvedRecipe) -> Iterator[str]:
-    """Yield sentences about training that ended no better than it began, with the curve's numbers and what to do."""
+def notes_on_curve(history: Sequence[Epoch], kept: int, recipe: ResolvedRecipe, refit: bool = False) -> Iterator[str]:
+    """Yield sentences about training that stopped early, or ended no better than it began, and what to do about it.
+
+    They quote the curve's numbers. With `refit`, the crown is fitted again on all images.
+    """
     start, last = history[0], history[-1]
     if recipe.epochs == 0:
         yield "nothing was trained, as --epochs is 0: the scores are those of the start"
         return
     if start.val_loss is None or last.val_loss is None:
         return
+    stale = stale_epochs([rank(each) for each in history])
+    if recipe.patience is not None and last.epoch < recipe.epochs and stale >= recipe.patience:
+        again = ", and the fit on all images stops by its training loss: --no-refit chooses by val" if refit else ""
+        yield (
+            f"stopped after epoch {last.epoch} of {recipe.epochs}, as val did best after epoch {last.epoch - stale} "
+            f"(--patience {recipe.patience}); the weights of epoch {kept} are kept{again}"
+        )
     curve = f"{_scores(start)} before training, {_scores(last)} after {counted(last.epoch, 'epoch')}"
     advice = f"lower --lr (its peak was {recipe.learning_rate:.2g}), or keep more of the base, as --level head does"
     if kept == 0:

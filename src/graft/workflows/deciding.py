@@ -1,6 +1,6 @@
 """Turn the arguments of a training run into a task in which everything is decided: data, base, level, recipe."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -173,11 +173,27 @@ def decide(
     else:
         chosen = with_reach_tried(task, chosen)
     notes = [*dataset.notes, *start.notes, *leakage(dataset), *([said["warning"]] if said.get("warning") else [])]
-    if chosen.cut in start.network.cuts[-2:] and arguments.recipe != Recipe():
-        notes.append(f"recipe options are ignored at --level {chosen.level}: no stage is trained in steps")
+    if chosen.cut in start.network.cuts[-2:]:
+        notes += _ignored(arguments.recipe, chosen.level)
     said = {**chosen.to_dict(), **said, "base": digest, "flip": task.recipe.flip, "refit": task.refit}
     said |= {"stamps": stamps}
     return _announced(Decided(task, chosen, findings, tuple(notes), said, measured, prepared.looks), writes)
+
+
+def _ignored(recipe: Recipe, level: str) -> list[str]:
+    """A note on what was asked of the training of stages where there is none."""
+    used = () if level == "as-is" else ("class_weights",)
+    names = [
+        each.name
+        for each in fields(recipe)
+        if each.name not in used and getattr(recipe, each.name) != getattr(Recipe(), each.name)
+    ]
+    if not names:
+        return []
+    balancing = "; --class-weights balanced is for a head, too" if used and recipe.sampling == "balanced" else ""
+    return [
+        f"recipe options are ignored at --level {level}: no stage is trained in steps ({', '.join(names)}){balancing}"
+    ]
 
 
 def _announced(decided: Decided, writes: bool) -> Decided:

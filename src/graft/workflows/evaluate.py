@@ -245,7 +245,10 @@ def _in_the_same_classes(dataset: Dataset, base: Base, class_map: str | Path | N
     if class_map is not None or not (Path(base.name).expanduser().is_dir() or present <= set(own)):
         outputs, how_read = find_outputs(dataset.classes, own, base.outputs, class_map)
         base = replace(base, classes=dataset.classes, outputs=outputs, notes=(*base.notes, *how_read))
-    return relabel(dataset, base.classes or ()), base
+    try:
+        return relabel(dataset, base.classes or ()), base
+    except DataError as error:
+        raise DataError(f"{error}; --known-only leaves out the images of such classes") from None
 
 
 def _choose_split(asked: str | None, present: tuple[str, ...]) -> str:

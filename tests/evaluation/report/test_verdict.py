@@ -44,6 +44,33 @@ def test_labels_that_were_mixed_up_are_told_from_images_that_are_hard() -> None:
     assert {(each.label, each.answer) for several in found for each in several} == {(1, 0)}
 
 
+def test_a_classifier_that_hardly_knows_the_classes_says_nothing_of_their_labels() -> None:
+    # All labels are right, and the images are as hard as the answers say.
+    for classes, images, sure in ((2, 60, 0.3), (2, 400, 0.3), (3, 60, 0.5), (2, 60, 2.0)):
+        said = [list(contradictions(drawn(seed, classes=classes, images=images, sure=sure))) for seed in range(40)]
+        assert sum(bool(each) for each in said) <= 3, (classes, images, sure)
+    # One of eleven images is of a class that is never answered.
+    random = np.random.default_rng(0)
+    rare = np.linspace(0.05, 0.15, 66)
+    unanswered = answers(
+        (np.arange(66) % 11 == 0).astype(int), np.column_stack([1 - rare, rare])[random.permutation(66)]
+    )
+    assert not list(contradictions(unanswered))
+    # Trained with balanced classes, it answers the rare one as often as the other.
+    balanced = np.column_stack([1 - 6 * (rare - 0.02), 6 * (rare - 0.02)])[random.permutation(66)]
+    assert not list(contradictions(answers(unanswered.labels, balanced)))
+
+
+def test_labels_that_were_mixed_up_are_found_where_the_classifier_has_learned_them() -> None:
+    found = 0
+    for seed in range(20):
+        true = drawn(seed, swapped=0.3, classes=2, images=200, sure=6.0)
+        # In folds it sees three of ten images of class 0 called 1, and states as much.
+        learned = np.column_stack([0.7 * true.probabilities[:, 0], 1 - 0.7 * true.probabilities[:, 0]])
+        found += [(each.label, each.answer) for each in contradictions(answers(true.labels, learned))] == [(1, 0)]
+    assert found >= 16
+
+
 def test_stated_probabilities_that_are_far_off_are_told_and_calibrated_ones_are_not() -> None:
     random = np.random.default_rng(0)
     confidences = random.uniform(0.5, 1, 500)
@@ -160,3 +187,15 @@ def test_what_deserves_a_look_comes_first() -> None:
     found = answers(np.array([0, 0, 0, 1]), probabilities)
     assert worst_mistakes(found, 5) == [2, 1] and most_doubtful(found, 2) == [1, 3]
     assert worst_pairs(np.array([[5, 2], [0, 3]]), 5) == [(0, 1, 2)]
+
+
+def test_a_classifier_that_is_mostly_wrong_is_not_to_be_used_though_it_beats_guessing() -> None:
+    made = report(number=20, images=400)
+    assert made.main is not None
+    random, classes = np.random.default_rng(0), tuple(f"class {index}" for index in range(20))
+    labels = np.arange(400) % 20
+    answered = np.where(random.random(400) < 0.2, labels, (labels + 1) % 20)
+    poor = Split(made.main.name, score(np.eye(20)[answered], labels, classes))
+    said = decide(replace(made, splits=(poor,)), [])
+    assert poor.scores.top1_ci95[0] > poor.scores.majority and not said.usable
+    assert said.sentences[-1].startswith("Do not use it: most of its answers are wrong")

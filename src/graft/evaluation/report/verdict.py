@@ -45,6 +45,10 @@ CHANCE = 1e-4
 # Labels are wrong when one other class contradicts enough of the surer half of the answers: at least this share, at
 # least half as often as in the other half, mostly by one class, and this many in all.
 CONTRADICTED, AS_OFTEN, FROM_ONE, FEWEST_CONTRADICTED = 0.05, 0.5, 0.7, 4
+# A classifier that hardly knows two classes contradicts correct labels, however sure it is. So it has to know the class
+# of the labels, with at least this precision and this recall, and be mostly right where it is contradicted; or the
+# contradictions must exceed what its own probabilities predict, at a chance below the last value.
+RIGHT_OF_ANSWERS, FOUND_OF_LABEL, MORE_THAN_STATED = 0.75, 0.5, 1e-3
 
 
 @dataclass(frozen=True)
@@ -63,7 +67,7 @@ def contradictions(answers: Answers) -> Iterator[Contradiction]:
     On hard images, an answer is wrong less often the surer it is. A mixed-up label does not depend on how sure the
     answer is.
     """
-    given, confidences = answers.answers, answers.confidences
+    given, confidences, as_frequent = answers.answers, answers.confidences, _as_frequent_as_labels(answers)
     for answer in np.unique(given).tolist():
         rows = np.flatnonzero(given == answer)
         rows = rows[np.argsort(-confidences[rows], kind="stable")]
@@ -78,7 +82,28 @@ def contradictions(answers: Answers) -> Iterator[Contradiction]:
         if certain and rate >= AS_OFTEN * rest and of_one >= FROM_ONE * len(wrong):
             label = int(labels[counts.argmax()])
             found = wrong[answers.labels[wrong] == label]
+            stated = _chance_of_at_least(as_frequent[surer, label], len(found))
+            known = rate <= 0.5 and _knows(answers, label)
+            if not known and stated > MORE_THAN_STATED:
+                continue
             yield Contradiction(label, int(answer), tuple(found.tolist()), len(surer))
+
+
+def _as_frequent_as_labels(answers: Answers) -> np.ndarray:
+    """Return the probabilities (N, classes), rescaled so that each class is as frequent as among the labels.
+
+    A classifier trained with balanced classes overstates rare ones.
+    """
+    frequent = np.bincount(answers.labels, minlength=answers.probabilities.shape[1]) / len(answers)
+    scaled = answers.probabilities * (frequent / np.maximum(answers.probabilities.mean(0), 1e-12))
+    return np.asarray(scaled / np.maximum(scaled.sum(1, keepdims=True), 1e-12))
+
+
+def _knows(answers: Answers, label: int) -> bool:
+    """Return whether the classifier knows class `label`, by its precision and its recall."""
+    of_answers, of_label = answers.right[answers.answers == label], answers.right[answers.labels == label]
+    known = len(of_answers) > 0 and of_answers.mean() >= RIGHT_OF_ANSWERS
+    return bool(known and of_label.mean() >= FOUND_OF_LABEL)
 
 
 def is_miscalibrated(confidences: np.ndarray, right: np.ndarray, groups: np.ndarray | None = None) -> bool:
@@ -108,10 +133,30 @@ def _chance_of_count(chances: np.ndarray, count: int, times: float = 1.0) -> flo
         deviation = float(np.sqrt(times * (chances * (1 - chances)).sum()))
         away = abs(float(chances.sum()) - count) - 0.5
         return float(ndtr(-away / deviation)) if deviation else 0.0
+    known = _distribution_of_count(chances)
+    return float(min(known[: count + 1].sum(), known[count:].sum()))
+
+
+def _chance_of_at_least(chances: np.ndarray, count: int) -> float:
+    """Return the chance of `count` or more successes of independent events with these `chances`."""
+    if len(chances) > MOST_COUNTED:
+        from scipy.special import ndtr
+
+        deviation = float(np.sqrt((chances * (1 - chances)).sum()))
+        return (
+            float(ndtr((float(chances.sum()) - count + 0.5) / deviation))
+            if deviation
+            else float(chances.sum() >= count)
+        )
+    return float(_distribution_of_count(chances)[count:].sum())
+
+
+def _distribution_of_count(chances: np.ndarray) -> np.ndarray:
+    """Return the chance of each number of successes of events with the `chances` (N,), float64 (N + 1,)."""
     known = np.ones(1)
     for chance in chances.tolist():
         known = np.append(known * (1 - chance), 0.0) + np.append(0.0, known * chance)
-    return float(min(known[: count + 1].sum(), known[count:].sum()))
+    return known
 
 
 def two_rates(right: int, count: int, other_right: int, other_count: int) -> float:
@@ -189,7 +234,7 @@ def decide(report: Report, alarms: Sequence[Alarm]) -> Verdict:
         )
     else:
         beats = bool(main.scores.top1_ci95[0] > main.scores.majority)
-        usable = beats and not any(each.kind in BLOCKING for each in ranked)
+        usable = beats and not _mostly_wrong(main) and not any(each.kind in BLOCKING for each in ranked)
         said = [
             f"Accuracy is {main.scores.top1:.1%} on {counted(main.scores.n, 'image')} of {main.name} that it was not "
             f"trained on ({main.scores.interval}){_expected(report, main)}.",
@@ -274,7 +319,14 @@ def _use(report: Report, usable: bool, alarms: Sequence[Alarm]) -> str:
         return f"Do not use it before it has been measured on new {of}."
     if report.main.scores.top1_ci95[0] <= report.main.scores.majority:
         return "Do not use it: add images, or try another level or base."
+    if _mostly_wrong(report.main) and not any(each.kind in BLOCKING for each in alarms):
+        return "Do not use it: most of its answers are wrong; add images, or try another level or base."
     return f"Do not use it, even on {of}, until that is fixed: its figures cannot be relied on."
+
+
+def _mostly_wrong(main: Split) -> bool:
+    """Return whether accuracy is certainly below one half, which may still be far above chance with many classes."""
+    return bool(main.scores.top1_ci95[1] < 0.5)
 
 
 def _name(name: str, most: int = 40) -> str:
