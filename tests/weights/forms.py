@@ -141,6 +141,27 @@ def moments(tensors: Tensors) -> dict[str, object]:
     return {"state": state, "param_groups": [{"lr": 0.1, "params": list(state)}]}
 
 
+def inner_wrappers(tensors: Tensors) -> Tensors:
+    """As torch.compile, FSDP and activation checkpointing leave names where they wrap parts of a network."""
+    wrapped = tensors
+    for part, word in (
+        ("layer1.0.", "_orig_mod."),
+        ("layer2.", "_fsdp_wrapped_module."),
+        ("layer3.1.", "_checkpoint_wrapped_module."),
+    ):
+        wrapped = {name.replace(part, f"{part}{word}"): tensor for name, tensor in wrapped.items()}
+    return under("_fsdp_wrapped_module.", wrapped)
+
+
+def mmpretrain(tensors: Tensors) -> dict[str, Tensors]:
+    head = {"head.fc.weight": tensors["linear.weight"], "head.fc.bias": tensors["linear.bias"]}
+    images = {"data_preprocessor.mean": torch.ones(3, 1, 1)}
+    return {
+        "state_dict": {**images, **under("backbone.", without_head(tensors)), **head},
+        "message_hub": {"log_scalars": {"loss": torch.ones(3)}},
+    }
+
+
 AVERAGE = ("averaged weights",)
 LEFT_OUT = ("left out",)
 RIVAL = ("not those under",)
@@ -162,6 +183,14 @@ FORMS = (
     Form("AveragedModel of torch", whole(lambda n: torch.optim.swa_utils.AveragedModel(n).state_dict())),
     Form("torch.compile", torch_file(lambda t: {"model": under("_orig_mod.", t)})),
     Form("compiled in DistributedDataParallel", torch_file(lambda t: under("module._orig_mod.model.", t))),
+    Form("blocks compiled, sharded or checkpointed", torch_file(inner_wrappers)),
+    Form("mmpretrain", torch_file(mmpretrain), notes=LEFT_OUT),
+    Form(
+        "mmpretrain with a neck that has weights",
+        torch_file(lambda t: {**mmpretrain(t)["state_dict"], "neck.fc.weight": torch.ones(64, 64)}),
+        head=False,
+        notes=LEFT_OUT,
+    ),
     Form("inside a module of a module", torch_file(lambda t: {"state_dict": under("model.backbone.net.", t)})),
     Form(
         "Lightning with a criterion",

@@ -4,12 +4,15 @@ import io
 import os
 import pickle
 import tarfile
+import zipfile
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+import torch.distributed.checkpoint.format_utils
 from forms import FORMS, Form, Trainer, under
 from torch import Tensor, nn
 
@@ -105,6 +108,152 @@ def test_other_formats_are_named_for_what_they_are(name: str, content: bytes, sa
     (tmp_path / name).write_bytes(content)
     with pytest.raises(WeightsError, match=says):
         load_base(str(tmp_path / name))
+
+
+def test_a_protocol_buffer_of_another_program_is_not_called_onnx(tmp_path: Path) -> None:
+    for name, says in (("saved_model.pb", "a graph of TensorFlow's"), ("a.mlmodel", "a Core ML model")):
+        (tmp_path / name).write_bytes(b"\x08\x01\x12\xa6\x05")
+        with pytest.raises(WeightsError, match=says):
+            load_base(str(tmp_path / name))
+
+
+@pytest.mark.parametrize(
+    ("name", "start", "says"),
+    [
+        ("a.pth.gz", b"\x1f\x8b\x08", "compressed: unpack it"),
+        ("a.pth", b"BZh9", "compressed: unpack it"),
+        ("a.7z", b"7z\xbc\xaf\x27\x1c", "compressed: unpack it"),
+        ("a.npy", b"\x93NUMPY", "array of NumPy"),
+        ("a.gguf", b"GGUF", "GGUF"),
+        ("a.ckpt.data-00000-of-00001", b"\x12", "part of a checkpoint of TensorFlow's"),
+        ("a.msgpack", b"\x82", "Flax"),
+        ("a.pdparams", b"\x80\x04", "Paddle"),
+        ("a.caffemodel", b"\n", "Caffe"),
+        ("a.distcp", b"PK", "dcp_to_torch FOLDER FILE"),
+        ("config.json", b"{", "text: give the file of weights beside it"),
+    ],
+)
+def test_what_other_programs_write_is_named_with_what_to_do(name: str, start: bytes, says: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_bytes(start + bytes(100))
+    with pytest.raises(WeightsError, match=says):
+        load_base(str(tmp_path / name))
+
+
+@pytest.mark.parametrize("name", ["a.weights", "a.params", "a.plan", "a.json"])
+def test_weights_may_have_the_ending_of_another_program(name: str, network: Network, tmp_path: Path) -> None:
+    torch.save(network.state_dict(), tmp_path / name)
+    assert read_weights(tmp_path / name).tensors.keys() == network.state_dict().keys()
+
+
+@pytest.mark.parametrize(
+    ("members", "says"),
+    [
+        (("conv1.weight.npy", "fc.bias.npy"), "an archive of NumPy's arrays"),
+        (("a/archive_format", "a/models/model.json"), "a program that torch.export saved"),
+        (("runs/best.pth", "runs/log.txt"), "a zip archive with a file of weights in it: unpack it"),
+    ],
+)
+def test_an_archive_that_torch_did_not_save_is_named(members: tuple[str, ...], says: str, tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "a.pth", "w") as archive:
+        for member in members:
+            archive.writestr(member, b"content")
+    with pytest.raises(WeightsError, match=says):
+        load_base(str(tmp_path / "a.pth"))
+
+
+def test_a_pickle_that_torch_did_not_save_is_told_from_a_damaged_checkpoint(tmp_path: Path) -> None:
+    content = pickle.dumps({"conv1.weight": np.ones((2, 2)), "fc.bias": np.ones(2)})
+    (tmp_path / "a.pkl").write_bytes(content)
+    with pytest.raises(WeightsError, match=r"a pickle of another program.*refused: where you trust it"):
+        load_base(str(tmp_path / "a.pkl"))
+
+
+@pytest.mark.parametrize(
+    ("files", "says"),
+    [
+        (("saved_model.pb",), "a SavedModel of TensorFlow's"),
+        ((".metadata", "__0_0.distcp"), "dcp_to_torch FOLDER FILE"),
+        (("latest", "zero_to_fp32.py"), "a checkpoint of DeepSpeed"),
+        (("adapter_config.json", "adapter_model.safetensors"), r"merge_and_unload\(\)"),
+        (("last.pth", "best.ckpt"), r"with best\.ckpt, last\.pth in it: give the file"),
+    ],
+)
+def test_a_folder_of_another_program_is_named_with_what_to_do(
+    files: tuple[str, ...], says: str, tmp_path: Path
+) -> None:
+    for name in files:
+        (tmp_path / name).write_bytes(b"content")
+    with pytest.raises(WeightsError, match=says):
+        load_base(str(tmp_path))
+
+
+def test_a_checkpoint_of_torch_distributed_is_a_base_once_it_is_what_the_sentence_says(
+    network: Network, tmp_path: Path
+) -> None:
+    torch.distributed.checkpoint.save({"model": network.state_dict()}, checkpoint_id=tmp_path / "folder", no_dist=True)
+    torch.distributed.checkpoint.format_utils.dcp_to_torch_save(tmp_path / "folder", tmp_path / "file.pth")
+    base = load_base(str(tmp_path / "file.pth"))
+    assert torch.equal(base.network.conv1.weight, network.conv1.weight)
+
+
+@pytest.mark.parametrize(
+    ("names", "says"),
+    [
+        (("base_model.model.conv1.lora_A.weight", "base_model.model.conv1.lora_B.weight"), "merge them into it"),
+        (("state.0.exp_avg", "state.0.exp_avg_sq"), "the state of an optimizer: give the weights"),
+        (("patch_embed.proj.weight", "blocks.0.attn.qkv.weight"), "attention, such as a vision transformer"),
+        (("conv1.weight", "conv1.activation_post_process.eps"), "prepared for quantization"),
+    ],
+)
+def test_tensors_of_no_convolutional_network_are_called_what_they_are(
+    names: tuple[str, ...], says: str, tmp_path: Path
+) -> None:
+    with pytest.raises(WeightsError, match=says):
+        load_base(written(tmp_path, {name: torch.ones(2, 2, 1, 1) for name in names}))
+
+
+def test_one_of_several_files_and_tensors_that_were_left_empty_are_told(network: Network, tmp_path: Path) -> None:
+    tensors = network.state_dict()
+    torch.save({name: tensors[name] for name in list(tensors)[:20]}, tmp_path / "pytorch_model-00001-of-00002.bin")
+    with pytest.raises(WeightsError, match="one of several files: give their folder"):
+        load_base(str(tmp_path / "pytorch_model-00001-of-00002.bin"))
+    with pytest.raises(WeightsError, match="tensors without numbers"):
+        load_base(written(tmp_path, {"module": {name: torch.empty(0) for name in tensors}}))
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("prefix", ["", "0.0.", "encoder."])
+@pytest.mark.parametrize("name", ["mobilenet_v2", "densenet121", "efficientnet_b0"])
+def test_the_features_of_a_network_alone_are_its_body(name: str, prefix: str, tmp_path: Path) -> None:
+    network = build(default_config(name)).eval()
+    base = load_base(written(tmp_path, under(prefix, network.get_submodule("features").state_dict())))
+    x = torch.randn(1, 3, 64, 64)
+    assert not base.has_head
+    assert torch.equal(base.network.pooled(x), network.pooled(x))
+
+
+@torch.no_grad()
+def test_a_script_that_says_what_it_trained_is_believed_where_the_tensors_agree(
+    network: Network, tmp_path: Path
+) -> None:
+    timm = pytest.importorskip("timm")
+    for arch, ours in (("tf_efficientnet_b0", "efficientnet_b0"), ("test_resnet.r160_in1k", "timm:test_resnet")):
+        theirs = timm.create_model(arch.partition(".")[0]).eval()
+        base = load_base(written(tmp_path, {"arch": arch, "state_dict": theirs.state_dict()}))
+        x = torch.randn(1, 3, 63, 63)
+        assert base.network.config.architecture == ours
+        assert torch.allclose(base.network(x), theirs(x), atol=1e-6)
+    for arch in ("resnet50", "none.such", "", "timm:hf-hub:a/b"):
+        base = load_base(written(tmp_path, {"arch": arch, "state_dict": network.state_dict()}))
+        assert base.network.config.architecture == "resnet20"
+
+
+def test_weights_that_may_keep_tensorflows_rules_come_with_a_note(tmp_path: Path) -> None:
+    timm = pytest.importorskip("timm")
+    path = written(tmp_path, timm.create_model("tf_efficientnet_b0").state_dict())
+    (note,) = (note for note in load_base(path).notes if "tf_" in note)
+    assert note.endswith("weights of its tf_efficientnet_b0 want --arch tf_efficientnet_b0")
+    assert not any("tf_" in note for note in load_base(path, architecture="tf_efficientnet_b0").notes)
 
 
 def test_a_torchscript_program_is_named_and_not_run(tmp_path: Path) -> None:

@@ -374,6 +374,18 @@ def test_on_the_hub_the_catalogue_goes_before_timm_where_the_tensors_fit(tmp_pat
         load_base("hf:timm/other")
 
 
+def test_a_network_of_timm_that_was_changed_is_not_taken_for_the_catalogues(tmp_path):
+    published(tmp_path / "dilated", "resnet18")
+    file = tmp_path / "dilated" / "config.json"
+    config = json.loads(file.read_text())
+    # Its tensors are the same, and its maps are larger.
+    file.write_text(json.dumps({**config, "model_args": {"output_stride": 8}}))
+    with pytest.raises(WeightsError, match="output_stride"):
+        load_base(str(tmp_path / "dilated"))
+    file.write_text(json.dumps({**config, "model_args": {"num_classes": 1000, "drop_rate": 0.1}}))
+    assert load_base(str(tmp_path / "dilated")).network.config.architecture == "resnet18"
+
+
 def test_a_random_start_fetches_nothing(monkeypatch):
     monkeypatch.setattr(module, "fetch_from_hub", lambda *words, **named: pytest.fail("asked the Hub"))
     first, again, other = (untrained_base("timm:test_resnet", seed=seed) for seed in (1, 1, 2))

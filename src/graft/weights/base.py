@@ -3,7 +3,7 @@
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from graft.errors import WeightsError, did_you_mean
+from graft.errors import InputError, WeightsError, did_you_mean
 from graft.images.preprocessing import Preprocessing
 from graft.models.catalog import CATALOG
 from graft.models.cuts import LAST
@@ -13,12 +13,13 @@ from graft.seeding import seeded
 from graft.weights.architectures import Architecture, is_timm, resolve
 from graft.weights.download import Download, fetch
 from graft.weights.file import WeightFile, read_weights
+from graft.weights.foreign import foreign_folder
 from graft.weights.hub import fetch_from_hub
 from graft.weights.matching import Match, fill, identify
 from graft.weights.metadata import read_classes, stated_classes, stated_temperature, with_numbers, with_preprocessing
 from graft.weights.packaged import Packaged, find_packaged
 from graft.weights.published_folder import folder_metadata, weights_of_folder
-from graft.weights.saved import Outputs, load_model, model_folder, thresholds_in
+from graft.weights.saved import ARGUMENTS_FILE, Outputs, load_model, model_folder, thresholds_in
 
 BUNDLED = Path(__file__).resolve().parents[1] / "bundled"
 BUNDLED_BASES = ("latin_letters",)
@@ -137,7 +138,7 @@ def _locate(base: str, reporter: Reporter) -> tuple[Path, Architecture | None]:
         return _fetch(named.published, reporter), named
     path = Path(base).expanduser()
     if path.is_dir():
-        return weights_of_folder(path) or model_folder(path), None
+        return weights_of_folder(path) or _model_folder(path), None
     if not path.exists():
         what = f"expected a file of weights, a run folder, hf:owner/name or the name of a base, got {base!r}"
         if path.name != base or path.suffix in WEIGHT_ENDINGS:
@@ -147,6 +148,16 @@ def _locate(base: str, reporter: Reporter) -> tuple[Path, Architecture | None]:
             f"{what}, which is no such name and does not exist{near}: check the path; `graft models` lists the names"
         )
     return path, None
+
+
+def _model_folder(path: Path) -> Path:
+    try:
+        return model_folder(path)
+    except InputError:
+        what = None if (path / ARGUMENTS_FILE).is_file() else foreign_folder(path)
+        if what is None:
+            raise
+    raise WeightsError(f"expected a run folder, or one of weights, got {str(path)!r}, which is {what}")
 
 
 def _fetch(source: Packaged | Download | str, reporter: Reporter) -> Path:

@@ -8,17 +8,21 @@ goes through its weights-only unpickler, with inert stand-ins for everything tha
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from graft.errors import WeightsError
+from graft.weights.foreign import foreign_file
 from graft.weights.inert import first_line, load_inert
 from graft.weights.keras_file import is_keras, read_keras
 from graft.weights.tensor_file import DIGEST, tensors_digest
 from graft.weights.unwrapping import Unwrapped, unwrap, without_wrappers
 
 INDEX_ENDING = ".index.json"
+# Where the metadata of a checkpoint of torch's say which network the script that wrote it was told to train.
+ARCH = "arch"
 
 
 @dataclass(frozen=True)
@@ -44,7 +48,7 @@ def read_weights(path: Path) -> WeightFile:
         raise WeightsError(f"expected a file of weights, got {str(path)!r} ({reason}): check the path") from None
     if not start:
         raise WeightsError(f"expected a file of weights, got {path.name} with no bytes in it: fetch it again")
-    what = _foreign_kind(path, start)
+    what = foreign_file(path, start)
     if what is not None:
         raise WeightsError(f"expected a torch checkpoint or a safetensors file, got {path.name}, which is {what}")
     if is_keras(path, start):
@@ -58,7 +62,8 @@ def read_weights(path: Path) -> WeightFile:
         unwrapped = without_wrappers(tensors)
     elif start.startswith((b"PK", b"\x80")):
         # A zip archive or a pickle. The unpickler would run anything else as instructions.
-        unwrapped, metadata = unwrap(load_inert(path), path.name), {}
+        value = load_inert(path)
+        unwrapped, metadata = unwrap(value, path.name), _hint(value)
     else:
         raise WeightsError(
             f"expected a torch checkpoint or a safetensors file, got {path.name}, which begins with {start[:16]!r}: "
@@ -68,30 +73,10 @@ def read_weights(path: Path) -> WeightFile:
     return WeightFile(unwrapped.tensors, metadata, path.name, unwrapped.notes)
 
 
-def _foreign_kind(path: Path, start: bytes) -> str | None:
-    """Return what a file in a foreign network format is, and what to do about it; None for all others."""
-    if start[4:8] == b"TFL3":
-        return "a TensorFlow Lite model: give the weights that it was converted from"
-    # ONNX is a protocol buffer without a magic number; it starts with the version of its format.
-    if (
-        start[:1] == b"\x08"
-        and len(start) > 2
-        and (path.suffix == ".onnx" or start[2:3] in (b"\x12", b"\x1a", b"*", b"B"))
-    ):
-        return "an ONNX model: give the weights of the network that it was exported from"
-    if start.startswith(b"version https://git-lfs"):
-        return "a pointer of Git LFS to weights that are not here: run `git lfs pull`, or fetch the file itself"
-    if _is_tar(path):
-        return (
-            "a tar archive: give the file of weights inside it, or, where torch 0.1 wrote it, load and save it with a "
-            "later torch"
-        )
-    return None
-
-
-def _is_tar(path: Path) -> bool:
-    with path.open("rb") as file:
-        return file.read(262)[257:] == b"ustar"
+def _hint(value: Any) -> dict[str, str]:
+    """Return the architecture that a training script wrote beside the tensors, as metadata."""
+    named = value.get("arch") if isinstance(value, dict) else None
+    return {ARCH: named} if isinstance(named, str) else {}
 
 
 def _read_shards(index: Path) -> tuple[dict[str, Tensor], dict[str, str]]:

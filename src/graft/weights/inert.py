@@ -46,6 +46,7 @@ ACTING_BUILTINS = frozenset(("eval", "exec", "compile", "open", "input", "breakp
 _BUILTINS = ("builtins", "__builtin__")
 # A legacy file begins with a magic number, a version and a description of the machine, each a pickle of its own.
 LEGACY_PICKLES = 4
+MAGIC = 0x1950A86A20F9469CFC6C.to_bytes(10, "little")
 # The stand-ins are registered with torch for the whole process, so one file is read at a time.
 _READING = RLock()
 
@@ -104,6 +105,12 @@ def load_inert(path: Path) -> Any:
         # A package of the user's may share such a name: only the module itself is meant.
         if module in ACTING_MODULES or (module in _BUILTINS and bare in ACTING_BUILTINS):
             raise _refusal(path, f"it names {name}")
+    if _is_bare_pickle(path):
+        raise WeightsError(
+            f"expected a file that torch.save or safetensors wrote, got {path.name}, a pickle of another program, "
+            "which could run code and was refused: where you trust it, load it there and save its tensors by their "
+            "names with torch.save"
+        )
     try:
         # Opened here, because torch goes by the suffix of a path.
         with _standing_in(survey), path.open("rb") as file, warnings.catch_warnings():
@@ -124,6 +131,13 @@ def load_inert(path: Path) -> Any:
             f"expected a torch checkpoint or a safetensors file, got {path.name} ({first_line(error)}): check that it "
             "is complete and of that kind"
         ) from None
+
+
+def _is_bare_pickle(path: Path) -> bool:
+    """Return whether the whole file is one pickle; torch's follow a magic number or are in an archive."""
+    with path.open("rb") as file:
+        start = file.read(64)
+    return start.startswith(b"\x80") and len(start) == 64 and MAGIC not in start
 
 
 def _survey(path: Path) -> _Survey:

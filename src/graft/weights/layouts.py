@@ -29,6 +29,8 @@ class Layout:
     batch_norm_eps: float | None = None
     padding: PaddingRule | None = None
     early_stride: bool = False
+    # If a tensor's name starts with this, the file is in another layout.
+    never_with: str = ""
 
 
 def _unchanged(network: Network) -> Rename:
@@ -198,6 +200,16 @@ def _children_in_order(network: Network) -> Rename:
     )
 
 
+def _mmpretrain(network: Network) -> Rename:
+    """Rename OpenMMLab's classifiers, which have torchvision's body and a one-layer head."""
+    return lambda name: re.sub(r"^head\.fc\.", f"{network.head_name}.", name.removeprefix("backbone."))
+
+
+def _features_alone(network: Network) -> Rename:
+    """Rename the tensors of `network.features.state_dict()`, as encoders and fastai's bodies have them."""
+    return lambda name: f"features.{name}"
+
+
 def _of(rename: Callable[[Network, str], str]) -> Callable[[Network], Rename]:
     return lambda network: partial(rename, network)
 
@@ -206,6 +218,7 @@ def _of(rename: Callable[[Network, str], str]) -> Callable[[Network], Rename]:
 OWN = Layout("graft", _unchanged)
 
 TRANSFORMERS, KERAS = "transformers", "keras"
+_FEATURES = Layout("features alone", _features_alone)
 
 # The other layouts of a family's checkpoints. timm's networks of these families keep torch's epsilon even where
 # torchvision's do not; the first port of EfficientNet keeps TensorFlow's rules.
@@ -218,6 +231,7 @@ _OTHERS: dict[str, tuple[Layout, ...]] = {
         Layout("timm", _timm_mobilenet_v2, batch_norm_eps=1e-5),
         Layout(TRANSFORMERS, _of(transformers_layouts.mobilenet_v2), batch_norm_eps=1e-3, padding="tensorflow"),
         Layout(KERAS, keras_layouts.mobilenet_v2, batch_norm_eps=1e-3, padding="tensorflow"),
+        _FEATURES,
     ),
     "mobilenet_v3": (Layout("timm", _timm_mobilenet_v3, batch_norm_eps=1e-5),),
     "efficientnet": (
@@ -225,14 +239,16 @@ _OTHERS: dict[str, tuple[Layout, ...]] = {
         Layout("efficientnet_pytorch", _efficientnet_pytorch, batch_norm_eps=1e-3, padding="tensorflow"),
         Layout(TRANSFORMERS, _transformers_efficientnet, batch_norm_eps=1e-3, padding="tensorflow"),
         Layout(KERAS, _keras_efficientnet, batch_norm_eps=1e-3, padding="tensorflow"),
+        _FEATURES,
     ),
     "vgg": (Layout("timm", _timm_vgg, batch_norm_eps=1e-5), Layout(KERAS, keras_layouts.vgg)),
     "xception": (Layout(KERAS, keras_layouts.xception, batch_norm_eps=1e-3, padding="tensorflow"),),
-    "densenet": (Layout("torchvision of 2017", _densenet_of_2017),),
+    "densenet": (Layout("torchvision of 2017", _densenet_of_2017), _FEATURES),
     "resnet": (
         Layout("head named fc", _head_named_fc),
         Layout(TRANSFORMERS, _of(transformers_layouts.resnet)),
         Layout("children in order", _children_in_order),
+        Layout("mmpretrain", _mmpretrain, never_with="neck."),
         Layout(KERAS, keras_layouts.resnet, batch_norm_eps=1.001e-5, early_stride=True),
     ),
     "preact_resnet": (Layout("head named fc", _head_named_fc),),

@@ -18,7 +18,18 @@ from graft.errors import WeightsError
 from graft.weights.inert import Record
 
 # Parts of the keys of entries beside the weights that hold tensors of their own.
-BESIDE = ("optim", "sched", "scaler", "rng", "callbacks", "loops", "hparams", "hyper_parameters", "queue")
+BESIDE = (
+    "optim",
+    "sched",
+    "scaler",
+    "rng",
+    "callbacks",
+    "loops",
+    "hparams",
+    "hyper_parameters",
+    "queue",
+    "message_hub",
+)
 # Keys under which training scripts, wrappers and compilers put weights.
 WRAPPERS = frozenset(
     (
@@ -55,6 +66,8 @@ AVERAGED = frozenset(
         "teacher",
     )
 )
+# Wrappers of single modules inside a network during training, as torch and its libraries name them.
+INNER = frozenset(("_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module", "_forward_module"))
 # The deepest nesting of entries, and the largest number of tensors.
 DEEPEST, MOST = 24, 200_000
 
@@ -89,6 +102,7 @@ def unwrap(value: Any, source: str) -> Unwrapped:
 def without_wrappers(tensors: dict[str, Tensor]) -> Unwrapped:
     """Strip what precedes all names; when an averaged copy stands beside the weights, keep the average."""
     notes: list[str] = []
+    tensors = _without_inner_wrappers(tensors)
     while True:
         parts = by_first_word(tensors)
         # A counter beside the weights, like that of torch's AveragedModel, is not a weight.
@@ -109,6 +123,13 @@ def without_wrappers(tensors: dict[str, Tensor]) -> Unwrapped:
             # An average of parameters only is completed with the statistics of the weights that it averages.
             tensors = {**alternatives[other], **mean}
             notes.append(f"the averaged weights {chosen!r} were taken, not {', '.join(map(repr, others))}")
+
+
+def _without_inner_wrappers(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Strip wrappers of single modules: `layer1.0._orig_mod.conv1.weight` is `layer1.0.conv1.weight`."""
+    bare = {".".join(word for word in name.split(".") if word not in INNER): name for name in tensors}
+    # If two names coincide, these are not the wrappers of one network.
+    return {new: tensors[name] for new, name in bare.items()} if len(bare) == len(tensors) else tensors
 
 
 def by_first_word(tensors: dict[str, Tensor]) -> dict[str, dict[str, Tensor]]:
