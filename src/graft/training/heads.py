@@ -46,7 +46,7 @@ def solve_head(task: Task, features: np.ndarray, shown: Images, kind: HeadKind =
 
 
 def _weights_of(task: Task, shown: Images) -> np.ndarray | None:
-    """How much the loss of each image counts, (n,): its own weight, times that of its class if classes are balanced."""
+    """Return the loss weight of each image, (n,): its own, times that of its class if classes are balanced."""
     of_classes = weights_of_classes(shown.labels, task.recipe.class_weights)
     if of_classes is None:
         return shown.weights

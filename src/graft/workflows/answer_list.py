@@ -1,4 +1,4 @@
-"""What a classifier answered about each labelled image, as a table to sort and to filter."""
+"""A table of a classifier's answers to labelled images, to sort and filter."""
 
 import csv
 from typing import IO
@@ -11,11 +11,11 @@ COLUMNS = ("path", "label", "answer", "probability", "right", "trained_on", "err
 
 
 def write_answer_list(answered: Answered, file: IO[str]) -> None:
-    """Write a row for each image in order, and those that could not be decoded at the end, with the reason.
+    """Write one row per image, in order, followed by those that could not be decoded, with the reason.
 
-    `trained_on` says whether the classifier is known to have seen the image in training. Where images have several
-    labels, those of a cell are parted as `graft predict` parts them, `right` is whether they are the same, and there
-    is no one probability. `file` is open with newline="".
+    `trained_on` says whether the classifier is known to have seen the image in training. With several labels per image,
+    a cell joins them as `graft predict` does, `right` says whether both sets are equal, and there is no single
+    probability. `file` is open with newline="".
     """
     writer = csv.writer(file, lineterminator="\n")
     writer.writerow(COLUMNS)

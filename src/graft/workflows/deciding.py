@@ -181,7 +181,7 @@ def decide(
 
 
 def _ignored(recipe: Recipe, level: str) -> list[str]:
-    """A note on what was asked of the training of stages where there is none."""
+    """Return a note that names the recipe options without effect at a level that trains no stage."""
     used = () if level == "as-is" else ("class_weights",)
     names = [
         each.name
