@@ -8,9 +8,11 @@ from typing import Any
 
 import pytest
 import typer
+from typer.main import get_command
 
 import graft.cli.models
 from graft.cli.app import app, main
+from graft.cli.other_names import RENAMED
 from graft.data.table_options import TableOptions, option_name
 
 CLI = Path(graft.cli.models.__file__).parent
@@ -33,6 +35,10 @@ def called(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
     ("arguments", "words"),
     [
         (["train", "data", "--epoch", "3"], ["`graft train -h`", "no such option: --epoch", "--epochs"]),
+        (["train", "data", "--learning-rate", "0.1"], ["no such option: --learning-rate (here it is --lr)"]),
+        (["predict", "run", "a.jpg", "--conf", "0.5"], ["no such option: --conf (here it is --error-budget)"]),
+        (["train", "data", "--device", "cuda"], ["a GPU is used if there is one"]),
+        (["train", "data", "--workers", "4"], ["by threads, one per core"]),
         (["train", "data", "--epochs", "many"], ["`graft train -h`", "--epochs", "integer"]),
         (["train", "data", "--epochs"], ["--epochs"]),
         (["train"], ["`graft train -h`", "missing argument"]),
@@ -46,6 +52,12 @@ def test_a_call_that_cannot_be_read_is_one_line(called, arguments: list[str], wo
     assert (code, out) == (2, "")
     assert errors.startswith("error: expected a call as ") and errors.count("\n") == 1
     assert all(word in errors for word in words)
+
+
+def test_every_option_that_another_tool_calls_otherwise_is_one_of_some_command() -> None:
+    commands = get_command(app).commands.values()  # type: ignore[attr-defined]
+    own = {name for command in commands for each in command.params for name in each.opts}
+    assert set(RENAMED.values()) <= own and not set(RENAMED) & own
 
 
 @pytest.mark.parametrize(

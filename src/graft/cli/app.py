@@ -32,6 +32,7 @@ from graft.cli import (
     tune,
     walk,
 )
+from graft.cli.other_names import in_graft
 from graft.cli.output import say, writing_result
 from graft.errors import GraftError
 from graft.names import readable
@@ -186,7 +187,7 @@ def _explained(error: Exception) -> tuple[str, int]:
     reason = (str(error).splitlines() or [""])[0]
     if isinstance(error, WRONG_CALL):
         called = error.ctx.command_path if error.ctx else NAME
-        message = error.format_message().removeprefix("Got ").rstrip(".")
+        message = _with_hint(error).removeprefix("Got ").rstrip(".")
         return f"expected a call as `{called} -h` describes it, got: {message[:1].lower()}{message[1:]}", 2
     if isinstance(error, MemoryError) or (
         isinstance(error, RuntimeError | ImportError | OSError) and OUT_OF_MEMORY.search(str(error))
@@ -203,6 +204,16 @@ def _explained(error: Exception) -> tuple[str, int]:
         "traceback",
         1,
     )
+
+
+def _with_hint(error: Any) -> str:
+    """Return the message of a wrong call, and for an option of another tool what to use here."""
+    option = getattr(error, "option_name", None)
+    if option and error.ctx:
+        hint = in_graft(option, {name for each in error.ctx.command.params for name in each.opts})
+        if hint:
+            return f"no such option: {option} ({hint})"
+    return str(error.format_message())
 
 
 def _end(sentence: str, code: int, kind: str = "error: ") -> NoReturn:
