@@ -33,6 +33,7 @@ from graft.data.readers.split_names import is_part, split_in_name, splits_of
 from graft.data.readers.table import arrange_table, may_be_list, names_images, starting_from, understood_table
 from graft.data.readers.tables_or_folders import decide
 from graft.data.readers.tree import NoClassesError, arrange
+from graft.data.readers.voc_annotations import read_voc
 from graft.data.table_options import FOLDER, TableOptions, refuse_columns
 from graft.endings import IMAGE_ENDING
 from graft.errors import DataError, InputError
@@ -87,11 +88,13 @@ def read_place(place: Place, group: str | None, options: TableOptions, split: st
             dataset = decide(place, found, notes, options)
     if dataset is None:
         if isinstance(folders, DataError):
-            by_names = isinstance(folders, NoClassesError) and not errors and options.label_from != FOLDER
-            named_files = read_named_after_classes(place) if by_names else None
-            if named_files is None:
-                raise next(iter(errors.values())) if errors and isinstance(folders, NoClassesError) else folders
-            folders = named_files
+            none = isinstance(folders, NoClassesError)
+            elsewhere = read_voc(place, options) if none and options.label_from != FOLDER else None
+            if elsewhere is None and none and not errors and options.label_from != FOLDER:
+                elsewhere = read_named_after_classes(place)
+            if elsewhere is None:
+                raise next(iter(errors.values())) if errors and none else folders
+            folders, errors = elsewhere, {}
         if errors and (len(folders.classes) < 2 or all(map(is_part, folders.classes))):
             raise next(iter(errors.values()))
         if options.label_from != FOLDER and (reason := _about_all(place, folders, refused, options)) is not None:

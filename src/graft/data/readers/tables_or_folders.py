@@ -79,7 +79,7 @@ def decide(place: Place, found: list[Found], notes: list[str], options: TableOpt
         dataset = renamed(dataset, called, f"classes are called as the folders that {chosen[0].name} numbers")
     tables = binary_array(os.fsencode(file.relative_to(root)) for each in chosen for file in each.files)
     located = pyarrow.concat_arrays([table["path"].combine_chunks(), tables])
-    return replace(_with_strangers(dataset, place, located), name=place.listing.name)
+    return replace(with_strangers(dataset, place, located), name=place.listing.name)
 
 
 def _class_folders(place: Place) -> set[str]:
@@ -101,7 +101,7 @@ def _by_folder(table: pyarrow.Table) -> pyarrow.Table:
     return table.append_column("split", first.cast(pyarrow.large_string())) if names <= SPLIT_FOLDERS.keys() else table
 
 
-def _with_strangers(dataset: Dataset, place: Place, located: pyarrow.LargeBinaryArray) -> Dataset:
+def with_strangers(dataset: Dataset, place: Place, located: pyarrow.LargeBinaryArray) -> Dataset:
     """The dataset with the images that no table names added to `left_out`."""
 
     known = np.zeros(len(place.listing.files), bool)
