@@ -119,6 +119,14 @@ def test_a_corrupted_test_split_is_named(letters: Path, tmp_path: Path) -> None:
     assert titles(run.folder)[0] == "test is not like the rest"
 
 
+def test_a_split_with_many_unreadable_files_is_named_once(letters: Path, tmp_path: Path) -> None:
+    data = planted(letters, tmp_path)
+    for path in sorted((data / "test").rglob("*.png"))[::6]:
+        path.write_bytes(b"no image")
+    run = trained(data, tmp_path / "run")
+    assert "test is damaged" in titles(run.folder) and "unreadable images" not in titles(run.folder)
+
+
 def test_the_page_is_built_again_and_says_so_where_the_images_are_gone(letters: Path, tmp_path: Path) -> None:
     data = planted(letters, tmp_path)
     folder = trained(data, tmp_path / "run").folder

@@ -90,9 +90,12 @@ def gather(
         else "There are no thumbnails: the images of the run are not where they were.",
         on_evidence=evidence.note,
     )
+    damage = split_damage(material)
+    audited = audit_alarms(report.findings, sum(map(len, material.labels.values())))
     alarms = [
-        *audit_alarms(report.findings, sum(map(len, material.labels.values()))),
-        *split_damage(material),
+        # The unreadable files of a damaged split need no second alarm.
+        *(each for each in audited if each.kind != "unreadable" or not damage),
+        *damage,
         *split_alarms(*_unlike(splits)),
         *label_alarms(material, answers, album),
         *slice_alarms(sliced),
