@@ -571,7 +571,7 @@ BESIDE = (
         "a run of training",
         ("cat/*2", "dog/*2", "runs/train/args.yaml", "runs/train/batch.jpg", "runs/train/weights/best.pt"),
         {"all": TWO},
-        "'runs' is what a training wrote",
+        "'runs' is what a training run wrote",
         3,
     ),
     Layout(

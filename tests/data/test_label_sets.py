@@ -106,7 +106,7 @@ def test_arrays_frames_and_matrices_say_the_same() -> None:
 def test_one_label_for_each_image_works_and_says_that_a_plain_training_is_meant_for_it(tmp_path: Path) -> None:
     dataset = open_dataset(table(tmp_path, "path,label\na.png,cat\nb.png,dog\nc.png,cat\nd.png,dog\n"), table=SEVERAL)
     assert dataset.label_sets == ((0,), (1,))
-    assert any("a training without --multi-label is meant for such data" in note for note in dataset.notes)
+    assert any("train such data without --multi-label" in note for note in dataset.notes)
 
 
 def test_two_spellings_of_a_label_are_told(tmp_path: Path) -> None:

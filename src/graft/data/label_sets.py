@@ -47,7 +47,7 @@ def with_label_sets(dataset: Dataset) -> Dataset:
         without = sum(int((images.labels == number[()]).sum()) for images in splits.values())
         notes.append(f"{counted(without, 'image has', 'images have')} no label: an example of none of the classes")
     if max(map(len, distinct)) == 1:
-        notes.append("no image has more than one label: a training without --multi-label is meant for such data")
+        notes.append("no image has more than one label: train such data without --multi-label")
     return replace(dataset, classes=classes, splits=splits, notes=tuple(notes), label_sets=distinct)
 
 

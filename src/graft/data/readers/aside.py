@@ -73,7 +73,7 @@ def sort_folders(tree: Tree, folder: Folder) -> Sorted:
         elif not child.all_images:
             aside.append(Aside(child, "holds no images"))
         elif _is_output(tree, child):
-            aside.append(Aside(child, "is what a training wrote"))
+            aside.append(Aside(child, "is what a training run wrote"))
         else:
             kept.append(child)
     for child in [child for child in kept if any(map(_SIDE.fullmatch, _words(child.name)))]:
