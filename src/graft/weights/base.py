@@ -15,7 +15,8 @@ from graft.weights.download import Download, fetch
 from graft.weights.file import WeightFile, read_weights
 from graft.weights.foreign import foreign_folder
 from graft.weights.hub import fetch_from_hub
-from graft.weights.matching import Match, fill, identify
+from graft.weights.identifying import identify
+from graft.weights.matching import Match, fill
 from graft.weights.metadata import read_classes, stated_classes, stated_temperature, with_numbers, with_preprocessing
 from graft.weights.packaged import Packaged, find_packaged
 from graft.weights.published_folder import folder_metadata, weights_of_folder

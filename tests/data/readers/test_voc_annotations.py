@@ -17,12 +17,12 @@ OBJECT = "<object><name>{}</name><bndbox><xmin>1</xmin><ymin>1</ymin><xmax>9</xm
 
 def described(root: Path, images: str, annotations: str, labels: Sequence[Sequence[str]]) -> Path:
     for number, of_image in enumerate(labels):
-        picture, words = root / images / f"2007_{number:06}.jpg", root / annotations / f"2007_{number:06}.xml"
-        picture.parent.mkdir(parents=True, exist_ok=True)
+        image_file, words = root / images / f"2007_{number:06}.jpg", root / annotations / f"2007_{number:06}.xml"
+        image_file.parent.mkdir(parents=True, exist_ok=True)
         words.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(np.full((8, 8, 3), 20 * number, np.uint8)).save(picture)
+        Image.fromarray(np.full((8, 8, 3), 20 * number, np.uint8)).save(image_file)
         objects = "".join(map(OBJECT.format, of_image))
-        words.write_text(f"<annotation><filename>{picture.name}</filename>{objects}</annotation>")
+        words.write_text(f"<annotation><filename>{image_file.name}</filename>{objects}</annotation>")
     return root
 
 

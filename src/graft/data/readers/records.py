@@ -41,17 +41,22 @@ def read_records(path: Path) -> list[Record]:
     return records
 
 
+def root_of(path: Path, most_bytes: int) -> ElementTree.Element | None:
+    """The root of an XML file; None for a larger or damaged one, and for one that is no file."""
+    content = path.read_bytes() if path.is_file() and path.stat().st_size <= most_bytes else b""
+    try:
+        # Entity definitions may expand without end; annotation tools write none.
+        return None if not content or b"<!" in content.replace(b"<!--", b"") else ElementTree.fromstring(content)
+    except (ElementTree.ParseError, ValueError):
+        return None
+
+
 def read_cvat(path: Path) -> list[Record]:
     """Read one record per image from a "CVAT for images" export. Raises DataError for other files.
 
     A record holds the image's name, its tags or else the labels of its shapes, and its subset if images have any.
     """
-    content = path.read_bytes() if path.stat().st_size <= _MOST_BYTES else b""
-    try:
-        # Entity definitions may expand without end; CVAT has none.
-        root = None if not content or b"<!" in content.replace(b"<!--", b"") else ElementTree.fromstring(content)
-    except ElementTree.ParseError:
-        root = None
+    root = root_of(path, _MOST_BYTES)
     images = [] if root is None or root.tag != "annotations" else root.findall("image")
     if not images or not all(image.get("name") for image in images):
         raise DataError(

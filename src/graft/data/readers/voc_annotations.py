@@ -8,13 +8,13 @@ from __future__ import annotations
 import os
 import re
 from dataclasses import replace
-from xml.etree import ElementTree
 
 from graft.data.dataset import Dataset
 from graft.data.label_sets import as_cell
 from graft.data.readers.finding_files import FileFinder
 from graft.data.readers.folder_tree import are_no_images
 from graft.data.readers.place import Place
+from graft.data.readers.records import root_of
 from graft.data.readers.table import arrange_table
 from graft.data.readers.tables_or_folders import with_strangers
 from graft.data.table_options import TableOptions
@@ -67,16 +67,8 @@ def read_voc(place: Place, options: TableOptions) -> Dataset | None:
 
 def _classes_in(place: Place, name: str) -> list[str] | None:
     """The distinct classes of the objects in an XML file, in order; None for a file that describes no image."""
-    path = place.file(name)
-    content = path.read_bytes() if path.is_file() and path.stat().st_size <= _MOST_BYTES else b""
-    # Entity definitions may expand without end; no program writes any here.
-    if not content or b"<!" in content.replace(b"<!--", b""):
-        return None
-    try:
-        root = ElementTree.fromstring(content)
-    except (ElementTree.ParseError, ValueError):
-        return None
-    if root.tag != "annotation":
+    root = root_of(place.file(name), _MOST_BYTES)
+    if root is None or root.tag != "annotation":
         return None
     names = ((each.findtext("name") or "").strip() for each in root.iter("object"))
     return list(dict.fromkeys(name for name in names if name))
