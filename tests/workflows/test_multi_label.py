@@ -5,6 +5,8 @@ import json
 import pickle
 import re
 import shutil
+from dataclasses import replace
+from io import StringIO
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +26,7 @@ from graft.training import memory
 from graft.training.recipe import Recipe
 from graft.transfer.label_head import fit_label_head
 from graft.weights.base import load_base
+from graft.workflows.answer_list import write_answer_list
 
 OPTIONS = {"base": "latin_letters", "quiet": True, "multi_label": True, "refit": False}
 
@@ -92,6 +95,24 @@ def test_an_evaluation_reads_the_same_table_by_itself_and_agrees_with_the_run(ru
         graft.evaluate(run.folder, options, slices=True, quiet=True)
     with pytest.raises(InputError, match="several labels for each"):
         graft.evaluate("latin_letters", graft.DataOptions(str(table), table=graft.TableOptions(multi_label=True)))
+
+
+def test_the_list_of_answers_has_the_labels_of_each_image(run: graft.Run, table: Path) -> None:
+    found = graft.evaluate(run.folder, table, quiet=True)
+    file = StringIO(newline="")
+    write_answer_list(found.answered, file)
+    rows = list(csv.DictReader(StringIO(file.getvalue())))
+    known = labels_of(table)
+    assert len(rows) == len(found.answered.images)
+    for row in rows:
+        given, answer = (set(filter(None, row[column].split("|"))) for column in ("label", "answer"))
+        assert given == next(labels for path, labels in known.items() if path.endswith(Path(row["path"]).name))
+        assert row["right"] == str(given == answer).lower() and row["probability"] == ""
+    others = StringIO(newline="")
+    write_answer_list(replace(found.answered, matrix=1 - found.answered.matrix), others)
+    swapped = list(csv.DictReader(StringIO(others.getvalue())))
+    assert [row["answer"] for row in swapped] == [row["answer"] for row in rows]
+    assert {row["right"] for row in swapped} == {"false"}
 
 
 def test_lists_of_labels_in_memory_make_the_same_model(run: graft.Run, table: Path, tmp_path: Path) -> None:
