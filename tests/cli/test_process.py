@@ -29,3 +29,24 @@ def test_memory_that_is_freed_is_taken_again_without_new_pages() -> None:
         command = [sys.executable, "-c", COUNT.format(kept=kept)]
         faults.append(int(subprocess.run(command, capture_output=True, text=True, check=True).stdout))
     assert faults[1] < faults[0] / 10
+
+
+COLLECTING = """
+import gc
+from graft.cli.process import at_work, prepare_process
+usual = gc.get_threshold()
+{first}
+importing = gc.get_threshold()
+with at_work(quiet=True):
+    print(importing == usual, gc.get_threshold() == usual, gc.get_freeze_count() > 1000)
+"""
+
+
+@pytest.mark.parametrize(
+    ("first", "printed"),
+    [("prepare_process()", "False True True"), ("pass", "True True False")],
+    ids=["command", "other"],
+)
+def test_a_command_looks_for_garbage_only_in_what_its_own_work_makes(first: str, printed: str) -> None:
+    command = [sys.executable, "-c", COLLECTING.format(first=first)]
+    assert subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip() == printed

@@ -26,6 +26,7 @@ from graft.cli.output import (
     say,
     show,
 )
+from graft.cli.process import at_work
 from graft.cli.tables import NOTHING_SAID, reads_tables
 from graft.data.table_options import TableOptions
 from graft.progress import Table
@@ -61,7 +62,6 @@ def advise(
     debug: Debug = False,
 ) -> None:
     """Measure how well a base suits the images and recommend how much of it to keep, without a full training run."""
-    from graft.progress import reporting
     from graft.transfer.chart import draw_advice
     from graft.workflows.advise import advise_bases
     from graft.workflows.contact_sheet import check_png
@@ -69,7 +69,7 @@ def advise(
 
     if plot is not None:
         check_png(plot, (data, val, test), "--plot")
-    with reporting(quiet=quiet) as reporter:
+    with at_work(quiet) as reporter:
         found = advise_bases(
             DataOptions(data, group, split_file, table, val, test),
             [

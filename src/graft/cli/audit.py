@@ -31,6 +31,7 @@ from graft.cli.output import (
     say,
     show,
 )
+from graft.cli.process import at_work
 from graft.cli.tables import NOTHING_SAID, reads_tables
 from graft.data.table_options import TableOptions
 from graft.names import plain, readable
@@ -85,7 +86,6 @@ def audit(
         from graft.audit.contact_sheets import audit_page
         from graft.audit.fix_list import check_kinds, without_faults, write_manifest, write_split_file
         from graft.files import write_aside, write_table_aside
-        from graft.progress import reporting
         from graft.workflows.audit import audit as look_into
         from graft.workflows.contact_sheet import check_outside
         from graft.workflows.prepare import BaseOptions, DataOptions
@@ -99,7 +99,7 @@ def audit(
             check_outside(path, (data, val, test), option, ending)
             check_new(path, option, overwrite)
     check_kinds(drop or ())
-    with reporting(quiet=quiet) as reporter:
+    with at_work(quiet) as reporter:
         found = look_into(
             DataOptions(data, group, split_file, table, val, test),
             BaseOptions(base, arch, image_size=image_size, resize_mode=resize),  # type: ignore[arg-type]  # refused there

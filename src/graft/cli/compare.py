@@ -28,6 +28,7 @@ from graft.cli.output import (
     show,
     summarise_skipped,
 )
+from graft.cli.process import at_work
 from graft.cli.tables import NOTHING_SAID, reads_tables
 from graft.data.table_options import TableOptions
 from graft.progress import Table
@@ -70,7 +71,6 @@ def compare(
     debug: Debug = False,
 ) -> None:
     """Train several levels on the same images, seeds and epochs, and compare their curves and costs."""
-    from graft.progress import reporting
     from graft.training.comparison import draw
     from graft.training.recipe import Recipe
     from graft.workflows.compare import compare as run_comparison
@@ -79,7 +79,7 @@ def compare(
 
     if plot is not None:
         check_png(plot, (data, val, test), "--plot")
-    with reporting(quiet=quiet) as reporter:
+    with at_work(quiet) as reporter:
         found = run_comparison(
             DataOptions(data, group, split_file, table, val, test),
             BaseOptions(base, arch, image_size=image_size, resize_mode=resize),  # type: ignore[arg-type]  # refused there

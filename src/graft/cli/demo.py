@@ -15,6 +15,7 @@ from graft.cli.output import (
     print_json,
     say,
 )
+from graft.cli.process import at_work
 from graft.words import counted, program
 
 
@@ -30,11 +31,10 @@ def demo(
     debug: Debug = False,
 ) -> None:
     """Show transfer learning at work, from Latin to Cyrillic letters: offline, in under a minute."""
-    from graft.progress import reporting
     from graft.workflows.demo import BASE, draw, run_demo, write_images
 
     written = 0 if images is None else write_images(images, seed)
-    with reporting(quiet=quiet) as reporter:
+    with at_work(quiet) as reporter:
         result = run_demo(seed=seed, repeats=seeds, step=reporter.step)
         draw(result, out)
     if json:

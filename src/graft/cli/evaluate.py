@@ -25,6 +25,7 @@ from graft.cli.output import (
     say_robustness,
     summarise_skipped,
 )
+from graft.cli.process import at_work
 from graft.cli.tables import NOTHING_SAID, reads_tables
 from graft.data.table_options import TableOptions
 from graft.errors import InputError
@@ -94,7 +95,6 @@ def evaluate(
         return
     from graft.data.dataset import WHOLE
     from graft.files import write_table_aside
-    from graft.progress import reporting
     from graft.workflows.answer_list import write_answer_list
     from graft.workflows.contact_sheet import check_outside
     from graft.workflows.evaluate import LabelEvaluation
@@ -105,7 +105,7 @@ def evaluate(
     if out is not None:
         check_outside(out, (data[0],), "--out", ".csv")
         check_new(out, "--out", overwrite)
-    with reporting(quiet=quiet) as reporter:
+    with at_work(quiet) as reporter:
         found = run_evaluation(
             run,
             DataOptions(data[0], table=table),
@@ -177,11 +177,10 @@ def _evaluate_two(
     json: bool,
     quiet: bool,
 ) -> None:
-    from graft.progress import reporting
     from graft.workflows.contest import evaluate_two
     from graft.workflows.prepare import DataOptions
 
-    with reporting(quiet=quiet) as reporter:
+    with at_work(quiet) as reporter:
         found = evaluate_two(
             *runs,
             DataOptions(data, table=table),

@@ -18,6 +18,7 @@ from graft.cli.output import (
     say,
     summarise_skipped,
 )
+from graft.cli.process import at_work
 from graft.errors import InputError
 
 
@@ -67,7 +68,6 @@ def explain(
 ) -> None:
     """Show where in images the evidence for a class lies, as tested maps, or what a network has learned."""
     from graft.explanation.explaining import MapOptions
-    from graft.progress import reporting
     from graft.workflows.explain import PAGE_FILE
     from graft.workflows.explain import explain as run_explanation
 
@@ -77,7 +77,7 @@ def explain(
     if channels is not None or against is not None:
         option = "--channels" if channels is not None else "--against"
         raise InputError(f"expected no images with {option}, got {len(images)}: leave one of them out")
-    with reporting(quiet=quiet) as reporter:
+    with at_work(quiet) as reporter:
         made = run_explanation(
             run,
             images,
@@ -113,11 +113,10 @@ def _explain_network(
     json: bool,
     quiet: bool,
 ) -> None:
-    from graft.progress import reporting
     from graft.workflows.explain import PAGE_FILE
     from graft.workflows.explain_network import explain_network
 
-    with reporting(quiet=quiet) as reporter:
+    with at_work(quiet) as reporter:
         made = explain_network(
             run,
             out=out,

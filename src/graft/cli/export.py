@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from graft.cli.output import Debug, Json, Overwrite, Quiet, Seed, print_json, say
+from graft.cli.process import at_work
 
 
 def export(
@@ -35,10 +36,9 @@ def export(
     debug: Debug = False,
 ) -> None:
     """Export a run as one file from pixels to probabilities, and keep it only if it answers as the run does."""
-    from graft.progress import reporting
     from graft.workflows.export import export as run_export
 
-    with reporting(quiet=quiet) as reporter:
+    with at_work(quiet) as reporter:
         made = run_export(
             run, format, precision=precision, out=out, check=check, overwrite=overwrite, reporter=reporter
         )

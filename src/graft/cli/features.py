@@ -29,6 +29,7 @@ from graft.cli.output import (
     show,
     summarise_skipped,
 )
+from graft.cli.process import at_work
 from graft.cli.tables import NOTHING_SAID, reads_tables
 from graft.data.table_options import TableOptions
 from graft.progress import Table
@@ -74,7 +75,6 @@ def features(
 ) -> None:
     """Compute a base's features of the images once, with any number of processes, for later runs or a file."""
     from graft.features.table import write_vectors
-    from graft.progress import reporting
     from graft.workflows.contact_sheet import check_outside
     from graft.workflows.features import features as compute
     from graft.workflows.prepare import BaseOptions, DataOptions
@@ -83,7 +83,7 @@ def features(
         out = out.expanduser()
         check_outside(out, (data, val, test), "--out", ".parquet")
         check_new(out, "--out", overwrite)
-    with reporting(quiet=quiet) as reporter:
+    with at_work(quiet) as reporter:
         found = compute(
             DataOptions(data, group, split_file, table, val, test),
             BaseOptions(base, arch, image_size=image_size, resize_mode=resize),  # type: ignore[arg-type]  # refused there

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from graft.cli.output import Debug, Json, Quiet, Seed, print_json, say, show
+from graft.cli.process import at_work
 from graft.progress import Table
 from graft.words import program
 
@@ -35,7 +36,6 @@ def lab(
     from graft.lab.catalog import EXPERIMENTS, experiment
     from graft.lab.experiment import Conditions
     from graft.lab.record import perform, write
-    from graft.progress import reporting
 
     out, data = (None if path is None else path.expanduser() for path in (out, data))
     if name is None:
@@ -46,7 +46,7 @@ def lab(
         chosen = [each for each in chosen if not each.needs_data]
     told = []
     for each in chosen:
-        with reporting(quiet=quiet) as reporter:
+        with at_work(quiet) as reporter:
             record = perform(each, Conditions(quick, seed, data if name != ALL else None, reporter))
         paths = () if out is None else write(record, out)
         told.append({**record.to_dict(), **({"files": [str(path) for path in paths]} if paths else {})})

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from graft.cli.output import Debug, Json, Overwrite, PrecisionOption, Quiet, Seed, check_new, note, print_json
+from graft.cli.process import at_work
 from graft.errors import GraftError, InputError
 from graft.words import counted
 
@@ -80,7 +81,6 @@ def predict(
     debug: Debug = False,
 ) -> None:
     """Classify images in the order given; one that cannot be decoded gets an error in its place."""
-    from graft.progress import reporting
     from graft.serving.gathering import STDIN, gather, read_names
     from graft.serving.predictor import load
     from graft.serving.several_views import Views
@@ -141,7 +141,7 @@ def predict(
     more = tuple(name for name, told in zip(MORE, asked, strict=True) if told)
     wanted = work.Wanted(chosen, out, min(top, len(classifier.classes)), views, rule, more)
     # Predictions printed to the terminal show the progress themselves, and a bar would interleave with them.
-    with reporting(quiet=quiet or (out is None and sys.stdout.isatty())) as reporter:
+    with at_work(quiet or (out is None and sys.stdout.isatty())) as reporter:
         if len(views) > 1 and not quiet:
             note(f"--tta {views}: {_gain(run, classifier, views)}")
         if watch is not None:
@@ -190,14 +190,13 @@ def _predict_on_ray(
     quiet: bool,
 ) -> None:
     """Write Parquet in parts; a repeated call resumes from the parts that an earlier one left."""
-    from graft.progress import reporting
     from graft.serving.gathering import gather, read_names
     from graft.serving.on_ray import predict_on_ray
 
     assert out is not None
     out = out.expanduser()
     _check_outside(out, images)
-    with reporting(quiet=quiet) as reporter:
+    with at_work(quiet) as reporter:
         given = gather(images, read_names(sys.stdin.buffer, null), reporter)
         done = predict_on_ray(run, given, out, asked, processes=processes, address=address, reporter=reporter)
     if json:

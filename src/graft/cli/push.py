@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from graft.cli.output import Debug, Json, Quiet, Seed, print_json, say
+from graft.cli.process import at_work
 from graft.words import counted, in_bytes
 
 
@@ -25,10 +26,9 @@ def push(
     debug: Debug = False,
 ) -> None:
     """Send a classifier and its card to the Hugging Face Hub, for use as a base or a run named hf:owner/name."""
-    from graft.progress import reporting
     from graft.weights.publishing import push as push_model
 
-    with reporting(quiet=quiet) as reporter:
+    with at_work(quiet) as reporter:
         done = push_model(run, repository, private=private, dry_run=dry_run, reporter=reporter)
     if json:
         print_json(done.to_dict())

@@ -20,6 +20,7 @@ from graft.cli.output import (
     say_page,
     say_robustness,
 )
+from graft.cli.process import imported
 
 
 def report(
@@ -46,6 +47,8 @@ def report(
     from graft.evaluation.report.label_page import LabelReport
     from graft.evaluation.report.values import Beside, Report
     from graft.workflows.report import report as run_report
+
+    imported()
 
     made = run_report(
         run,

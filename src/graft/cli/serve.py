@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from graft.cli.output import Debug, EngineOption, Json, Quiet, Seed, print_json, say
+from graft.cli.process import imported
 from graft.words import counted
 
 LIMITS = "Limits"
@@ -73,6 +74,8 @@ def serve(
     from graft.serving.settings import Access, Limits, Serving, waiting_time
     from graft.workflows.serve import Listening
     from graft.workflows.serve import serve as run_service
+
+    imported()
 
     def started(listening: Listening) -> None:
         if json:

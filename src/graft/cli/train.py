@@ -34,6 +34,7 @@ from graft.cli.output import (
     say_page,
     summarise_skipped,
 )
+from graft.cli.process import at_work
 from graft.cli.tables import NOTHING_SAID, reads_tables
 from graft.data.table_options import TableOptions
 from graft.weights.packaged import DEFAULT_BASE
@@ -189,7 +190,6 @@ def train(
     from graft.workflows.ahead import looking_ahead
 
     with looking_ahead(data, group, split_file, table, val, test) if audit and not resume else nullcontext():
-        from graft.progress import reporting
         from graft.training.joining import follows
         from graft.training.recipe import Recipe
         from graft.training.recipe_file import read_recipe, settings_of, with_settings
@@ -236,7 +236,7 @@ def train(
     recipe = with_settings(recipe, set_apart)
     quiet = quiet or follows()
     outright = {CALLED.get(name, name) for name in given} | set(set_apart)
-    with reporting(quiet=quiet) as reporter, taking_part(), counted_from(BEGAN), stated(outright):
+    with at_work(quiet) as reporter, taking_part(), counted_from(BEGAN), stated(outright):
         run = run_training(
             DataOptions(data, group, split_file, table, val, test),
             base,

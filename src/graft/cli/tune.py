@@ -22,6 +22,7 @@ from graft.cli.output import (
     say,
     show,
 )
+from graft.cli.process import imported
 from graft.cli.tables import NOTHING_SAID, reads_tables
 from graft.data.table_options import TableOptions
 from graft.progress import Table
@@ -63,6 +64,8 @@ def tune(
     from graft.workflows.prepare import DataOptions
     from graft.workflows.run import near
     from graft.workflows.tune import tune as run_search
+
+    imported()
 
     found = run_search(
         DataOptions(data, group, split_file, table, val, test),

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from graft.cli.output import Debug, Json, Overwrite, Quiet, Seed, check_new, print_json, say
+from graft.cli.process import at_work
 from graft.errors import InputError
 
 
@@ -42,11 +43,10 @@ def walk(
     check_new(out, "--out", overwrite)
     from graft.drawing.walk_page import draw_walk
     from graft.files import write_aside
-    from graft.progress import reporting
     from graft.workflows.walk import LARGEST_PAGE
     from graft.workflows.walk import walk as follow
 
-    with reporting(quiet=quiet) as reporter:
+    with at_work(quiet) as reporter:
         found = follow(networks, image, at=at or (), random=random, seed=seed, reporter=reporter)
         names = " and ".join(str(each["name"]) for each in found.networks)
         page = draw_walk(found.to_dict(), f"{found.image} through {names}")

@@ -73,6 +73,8 @@ def linked(number: np.ndarray, pairs: np.ndarray) -> np.ndarray:
 
     `pairs` is int64 (P, 2), `number` int (N,).
     """
+    if not len(pairs):
+        return number.astype(np.int64)
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components
 

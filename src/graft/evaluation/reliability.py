@@ -73,7 +73,7 @@ def recalibrated(forecasts: np.ndarray, outcomes: np.ndarray) -> np.ndarray:
     Equal forecasts get equal values: they form one point with the mean of their outcomes.
     """
     _, index, count = _points(forecasts)
-    return _isotonic(np.bincount(index, outcomes) / count, count)[index]
+    return _isotonic(np.bincount(index, outcomes), count)[index]
 
 
 def brier_of_event(forecasts: np.ndarray, outcomes: np.ndarray) -> Brier:
@@ -99,7 +99,7 @@ def brier_of_classes(probabilities: np.ndarray, labels: np.ndarray) -> Brier:
 def reliability(confidences: np.ndarray, right: np.ndarray, seed: int = 0) -> Reliability:
     """Return the reliability of `confidences` (N,) in answers that are `right`, bool (N,); N is one or more."""
     values, index, count = _points(confidences)
-    rates = _isotonic(np.bincount(index, right) / count, count)
+    rates = _isotonic(np.bincount(index, right), count)
     starts = np.flatnonzero(np.diff(rates, prepend=-1.0) > 0)
     ends = np.append(starts[1:], len(rates)) - 1
     sizes = np.add.reduceat(count, starts)
@@ -109,7 +109,7 @@ def reliability(confidences: np.ndarray, right: np.ndarray, seed: int = 0) -> Re
     )
     shown = np.unique(np.linspace(0, len(values) - 1, BAND_POINTS).round().astype(int))
     random, chances = np.random.default_rng(seed), np.clip(values, 0.0, 1.0)
-    drawn = [_isotonic(random.binomial(count, chances) / count, count)[shown] for _ in range(DRAWS)]
+    drawn = [_isotonic(random.binomial(count, chances), count)[shown] for _ in range(DRAWS)]
     low, high = np.quantile(drawn, (0.05, 0.95), axis=0)
     band = tuple(zip(values[shown].tolist(), low.tolist(), high.tolist(), strict=True))
     lowest, highest = np.interp(values, values[shown], low), np.interp(values, values[shown], high)
@@ -135,8 +135,16 @@ def _points(forecasts: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return np.unique(np.round(forecasts, 12), return_inverse=True, return_counts=True)
 
 
-def _isotonic(means: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """Return the rising sequence closest to `means` (n,) in weighted squares, by pooling adjacent violators."""
-    from scipy.optimize import isotonic_regression
+def _isotonic(sums: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Return the rising sequence (n,) closest in `weights`-weighted squares to the means `sums` / `weights` (n,).
 
-    return np.clip(isotonic_regression(means, weights=weights).x, 0.0, 1.0)
+    Adjacent violators are pooled, every falling run at once. SciPy has the same, but importing it takes longer than
+    everything else about the figures of a small run.
+    """
+    sizes, rows = weights, np.ones(len(weights), np.int64)
+    while True:
+        means = sums / sizes
+        first = np.flatnonzero(np.diff(means, prepend=-np.inf) > 0)
+        if len(first) == len(means):
+            return np.repeat(means, rows)
+        sums, sizes, rows = (np.add.reduceat(each, first) for each in (sums, sizes, rows))

@@ -63,12 +63,16 @@ def _look(waiting: int, data: str, *options: object) -> NoReturn:
         nowhere = os.open(os.devnull, os.O_RDWR)
         for stream in range(3):
             os.dup2(nowhere, stream)
+        from threadpoolctl import threadpool_limits
+
         from graft.audit.auditing import look_at, look_over
         from graft.data.depths import levels_of
         from graft.data.opening import open_dataset
         from graft.images.preprocessing import Preprocessing
         from graft.progress import Reporter
 
+        # The other process keeps a core busy: threads that wait for each other's part would spin on this one.
+        threadpool_limits(1, user_api="blas")
         dataset = open_dataset(data, *options)  # type: ignore[arg-type]
         levels, _ = levels_of(dataset)
         reporter = Reporter(step=go_on)
