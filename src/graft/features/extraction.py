@@ -3,6 +3,7 @@
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass, replace
+from itertools import chain, islice
 from math import prod
 from pathlib import Path
 
@@ -96,10 +97,14 @@ def extract(
                 tell: Callable[[int], None] = tell,
             ) -> Activations:
                 nonlocal engine
+                source = Source(section, images, preprocessing, choice, view)
+                decoding = _decoded(source, [range(len(images))])
                 if engine is None:
                     _check_weights(section)
+                    if path is None or not is_shared(path):
+                        decoding = _begun(decoding)
                     engine = open_engine(choice, section, preprocessing, reporter)
-                return _compute(engine, Source(section, images, preprocessing, choice, view), path, reporter, tell)
+                return _compute(engine, source, decoding, path, reporter, tell)
 
             if rows is None:
                 found = compute(images, path)
@@ -149,7 +154,12 @@ def check_input_size(network: Network, preprocessing: Preprocessing) -> None:
 
 
 def _compute(
-    engine: Engine, source: Source, path: Path | None, reporter: Reporter, tell: Callable[[int], None]
+    engine: Engine,
+    source: Source,
+    decoding: Generator[Batch, None, None],
+    path: Path | None,
+    reporter: Reporter,
+    tell: Callable[[int], None],
 ) -> Activations:
     """Run the engine over all images, telling how many are done.
 
@@ -162,11 +172,12 @@ def _compute(
         together = _compute_together(engine, source, path, needed, reporter, tell)
         if together is not None:
             return together
+    outputs = _run(engine, source, decoding, tell)
     if needed > IN_MEMORY_BYTES and path is not None and needed <= cache_budget():
-        return _compute_on_disk(engine, source, path, needed, reporter, tell)
+        return _written_to_disk(outputs, path, needed, engine.output_shape, precision, reporter)
     failures: dict[int, str] = {}
     parts, indices = [], [np.empty(0, np.int64)]
-    with closing(_run(engine, source, tell)) as outputs:
+    with closing(outputs):
         for batch, values in outputs:
             failures.update(batch.failures)
             indices.append(batch.indices)
@@ -177,18 +188,23 @@ def _compute(
     return Activations(values, np.concatenate(indices), failures, cached=False)
 
 
-def _compute_on_disk(
-    engine: Engine, source: Source, path: Path, needed: int, reporter: Reporter, tell: Callable[[int], None]
+def _written_to_disk(
+    outputs: Generator[tuple[Batch, Tensor], None, None],
+    path: Path,
+    needed: int,
+    row_shape: tuple[int, ...],
+    precision: str,
+    reporter: Reporter,
 ) -> Activations:
     failures: dict[int, str] = {}
     rows = 0
     try:
-        with keeping(path, needed) as writer, closing(_run(engine, source, tell)) as outputs:
+        with keeping(path, needed) as writer, closing(outputs):
             for batch, values in outputs:
                 failures.update(batch.failures)
                 writer.write(as_bytes(values))
                 rows += len(values)
-            writer.finish(entry_facts((rows, *engine.output_shape), source.choice.precision, failures))
+            writer.finish(entry_facts((rows, *row_shape), precision, failures))
     except OSError as error:
         raise _no_room(needed, path, error) from None
     return _just_written(path, reporter)
@@ -201,7 +217,7 @@ def _compute_together(
     work = Work.of(path, len(source.images), engine.output_shape, source.choice.precision, BATCH)
 
     def compute(ranges: Iterator[range]) -> Generator[tuple[Batch, Tensor], None, None]:
-        return _run(engine, source, lambda done: None, ranges)
+        return _run(engine, source, _decoded(source, ranges), lambda done: None)
 
     try:
         compute_together(work, compute, reporter, tell)
@@ -234,14 +250,10 @@ def _just_written(path: Path, reporter: Reporter) -> Activations:
 
 
 def _run(
-    engine: Engine, source: Source, tell: Callable[[int], None], ranges: Iterable[range] | None = None
+    engine: Engine, source: Source, decoding: Generator[Batch, None, None], tell: Callable[[int], None]
 ) -> Generator[tuple[Batch, Tensor], None, None]:
-    """Yield every batch of all images, or of `ranges` in turn, with its activations, all finite.
-
-    Closing the generator releases the decoding threads and the engine.
-    """
+    """Yield every batch with its activations, all finite. Closing the generator releases the decoding threads."""
     done = 0
-    decoding = _decoded(source, [range(len(source.images))] if ranges is None else ranges)
     with closing(decoding), closing(engine.run(decoding)) as computed:
         for batch, values in computed:
             if not _is_finite(values):
@@ -255,6 +267,20 @@ def _decoded(source: Source, ranges: Iterable[range]) -> Generator[Batch, None, 
     for each in ranges:
         order = np.arange(each.start, each.stop)
         yield from batches(source.images, source.preprocessing, BATCH, order=order, view=source.view)
+
+
+def _begun(decoding: Generator[Batch, None, None]) -> Generator[Batch, None, None]:
+    """Wait for the first batch; the next ones are decoded while the caller does something else, then all are yielded.
+
+    Opening an engine keeps one core busy for half a second.
+    """
+    first = list(islice(decoding, 1))
+
+    def all_of_them() -> Generator[Batch, None, None]:
+        with closing(decoding):
+            yield from chain(first, decoding)
+
+    return all_of_them()
 
 
 def _check_weights(section: Section) -> None:
