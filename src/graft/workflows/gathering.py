@@ -13,6 +13,7 @@ from graft.evaluation.error_budget import find_threshold, risk_coverage
 from graft.evaluation.report.values import Report, Split, Trust, Verdict
 from graft.evaluation.report.verdict import (
     audit_alarms,
+    class_alarms,
     decide,
     is_miscalibrated,
     slice_alarms,
@@ -98,6 +99,7 @@ def gather(
         *damage,
         *split_alarms(*_unlike(splits)),
         *label_alarms(material, answers, album),
+        *class_alarms(main),
         *slice_alarms(sliced),
         *trust_alarms(trust),
     ]

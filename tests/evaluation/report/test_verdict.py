@@ -11,6 +11,7 @@ from graft.evaluation.intervals import chance_of_so_few, effective_count
 from graft.evaluation.report.values import Alarm, Finding, Split, Trust
 from graft.evaluation.report.verdict import (
     audit_alarms,
+    class_alarms,
     contradictions,
     decide,
     is_miscalibrated,
@@ -199,3 +200,34 @@ def test_a_classifier_that_is_mostly_wrong_is_not_to_be_used_though_it_beats_gue
     said = decide(replace(made, splits=(poor,)), [])
     assert poor.scores.top1_ci95[0] > poor.scores.majority and not said.usable
     assert said.sentences[-1].startswith("Do not use it: most of its answers are wrong")
+
+
+def split_of(labels: np.ndarray, answered: np.ndarray, groups: np.ndarray | None = None) -> Split:
+    number = int(labels.max()) + 1
+    classes = tuple(f"class {index}" for index in range(number))
+    return Split("val", score(np.eye(number)[answered], labels, classes, groups))
+
+
+def test_a_class_that_is_mostly_missed_is_told_however_high_the_accuracy() -> None:
+    labels = np.repeat([0, 1, 2], [400, 30, 400])
+    (alarm,) = class_alarms(split_of(labels, np.where((labels == 1) & (np.arange(830) % 10 > 0), 0, labels)))
+    assert alarm.title == "it misses most images of class 1" and "3 of 30 images of class 1" in alarm.sentence
+    every = np.repeat(np.arange(20), 30)
+    (several,) = class_alarms(split_of(every, np.where(every < 5, 19, every)))
+    assert several.title == "it misses most images of 5 classes" and "2 other classes" in several.sentence
+
+
+def test_a_class_is_not_told_for_chance_for_few_images_or_where_most_answers_are_wrong() -> None:
+    random, told = np.random.default_rng(0), 0
+    for _ in range(200):
+        labels = np.repeat(np.arange(100), 5)
+        told += bool(
+            list(class_alarms(split_of(labels, np.where(random.random(500) < 0.6, labels, (labels + 1) % 100))))
+        )
+    assert told == 0
+    labels = np.repeat([0, 1, 2], 40)
+    assert not list(class_alarms(split_of(labels, np.where(labels == 2, 2, (labels + 1) % 3))))
+    few, missed = np.repeat([0, 1], [400, 30]), np.zeros(430, np.int64)
+    assert list(class_alarms(split_of(few, missed)))
+    # Thirty views of two objects are two images.
+    assert not list(class_alarms(split_of(few, missed, np.concatenate([np.arange(400), 400 + np.arange(30) // 15]))))

@@ -42,6 +42,9 @@ TELLING_MORE = 2
 MOST_COUNTED = 1000
 # A gap between splits is reported when its chance is below this.
 CHANCE = 1e-4
+# A class counts as missed when, were half of its images recognised, the chance of so few would be below this in all.
+MISSED = 1e-3
+MOST_MISSED = 3
 # Labels are wrong when one other class contradicts enough of the surer half of the answers: at least this share, at
 # least half as often as in the other half, mostly by one class, and this many in all.
 CONTRADICTED, AS_OFTEN, FROM_ONE, FEWEST_CONTRADICTED = 0.05, 0.5, 0.7, 4
@@ -208,6 +211,40 @@ def trust_alarms(trust: Trust | None) -> Iterator[Alarm]:
             word,
             f"Its probabilities cannot be trusted: {_stated(trust)}.",
         )
+
+
+def class_alarms(main: Split | None) -> Iterator[Alarm]:
+    """Yield an alarm if, by more than chance, most images of a class are missed, which a high accuracy can hide.
+
+    Of a classifier that is mostly wrong, this is no news. Images in groups count as independent ones, as for accuracy.
+    """
+    from scipy.special import bdtr
+
+    if main is None or _mostly_wrong(main):
+        return
+    scores, right = main.scores, main.scores.confusion.diagonal()
+    count = scores.confusion.sum(1)
+    worth = 1.0 if scores.worth is None else scores.worth / scores.n
+    independent_right, of_all = (np.rint(each * worth).astype(np.int64) for each in (right, count))
+    chance = bdtr(independent_right, np.maximum(of_all, 1), 0.5)
+    missed = np.flatnonzero((count > 0) & (chance * np.count_nonzero(count) < MISSED))
+    if not len(missed):
+        return
+    worst = missed[np.argsort(right[missed] / count[missed], kind="stable")][:MOST_MISSED].tolist()
+    of = [
+        f"{right[each]:,} of {counted(int(count[each]), 'image')} of {_name(scores.classes[each].name)}"
+        for each in worst
+    ]
+    if len(missed) > MOST_MISSED:
+        of.append(f"few of {counted(len(missed) - MOST_MISSED, 'other class', 'other classes')}")
+    which = _name(scores.classes[worst[0]].name) if len(missed) == 1 else f"{len(missed):,} classes"
+    yield Alarm(
+        "missed_class",
+        "warning",
+        f"it misses most images of {which}",
+        f"On {main.name}, it recognises {', '.join(of)}: add such images to train, or balance the classes "
+        "(`--class-weights balanced`).",
+    )
 
 
 def slice_alarms(slices: Sequence[Slice]) -> Iterator[Alarm]:
