@@ -7,7 +7,6 @@ from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 import pytest
-import torch
 
 from graft.cli.process import keep_freed_memory
 
@@ -49,6 +48,9 @@ def limited_files() -> Callable[[int | None], AbstractContextManager[None]]:
 @pytest.fixture(autouse=True, scope="session")
 def one_thread() -> Iterator[None]:
     """Use one thread: for small networks it is as fast as two, and far faster when the cores have other work."""
+    # Not above: the process that only hands out tests would import it first, while the others wait.
+    import torch
+
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     yield

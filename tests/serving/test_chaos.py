@@ -10,7 +10,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
-from crafted import encode, png
+from crafted import encode, png, png_of, zeros
 from PIL import Image
 from running import Served, client_of, served
 
@@ -21,7 +21,7 @@ httpx = pytest.importorskip("httpx", reason="needs httpx")
 pytestmark = pytest.mark.usefixtures("extra")
 
 CLIENTS, SECONDS, CLEAN = 8, 2.0, 200
-BOMBS = (png(30_000, 30_000, 8, 2, b""), png(8000, 8000, 8, 2, b"\0" * 24_001 * 8000), b"\xff\xd8\xff\xe0 cut")
+BOMBS = (png(30_000, 30_000, 8, 2, b""), png_of(8000, 8000, 8, 2, zeros(24_001 * 8000)), b"\xff\xd8\xff\xe0 cut")
 
 
 @pytest.fixture(scope="module")
