@@ -61,7 +61,8 @@ class Client:
 
     async def ask(self, image: bytes) -> None:
         """Send an image and read the answer. Raises AssertionError for any status but 200."""
-        if self._pair is None:
+        # A service closes connections that are idle for some seconds.
+        if self._pair is None or self._pair[0].at_eof():
             self._pair = await asyncio.open_connection(self._address.hostname, self._address.port)
         reader, writer = self._pair
         body = b"".join(
