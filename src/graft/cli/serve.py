@@ -75,9 +75,8 @@ def serve(
     from graft.workflows.serve import Listening
     from graft.workflows.serve import serve as run_service
 
-    imported()
-
     def started(listening: Listening) -> None:
+        imported()
         if json:
             print_json(listening.to_dict())
         else:
