@@ -144,7 +144,7 @@ def _isotonic(sums: np.ndarray, weights: np.ndarray) -> np.ndarray:
     sizes, rows = weights, np.ones(len(weights), np.int64)
     while True:
         means = sums / sizes
-        first = np.flatnonzero(np.diff(means, prepend=-np.inf) > 0)
+        first = np.flatnonzero(np.append(True, means[1:] > means[:-1]))
         if len(first) == len(means):
             return np.repeat(means, rows)
         sums, sizes, rows = (np.add.reduceat(each, first) for each in (sums, sizes, rows))
