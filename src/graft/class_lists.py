@@ -28,7 +28,15 @@ Listed = Mapping[str, str] | Sequence[str]
 
 def read_list(file: Path) -> Listed:
     """Return the class names in a file, in NFC; empty if the file is missing or holds something else."""
-    listed = _listed(file)
+    return _composed(_listed(file))
+
+
+def list_in(value: Any) -> Listed:
+    """Return the class names in a value as JSON or a checkpoint holds it, in NFC; empty if it is something else."""
+    return _composed(_in_value(list(value) if isinstance(value, tuple) else value))
+
+
+def _composed(listed: Listed) -> Listed:
     if isinstance(listed, Mapping):
         return {code: normalize("NFC", name) for code, name in listed.items()}
     return [normalize("NFC", name) for name in listed]

@@ -150,6 +150,57 @@ def test_class_names_are_never_read_from_elsewhere(tmp_path, stated):
     assert load_base(path).classes is None
 
 
+def of_script(folder: Path, **beside: object) -> str:
+    torch.save({"state_dict": made("resnet20").state_dict(), "epoch": 3, **beside}, folder / "script.pt")
+    return str(folder / "script.pt")
+
+
+@pytest.mark.parametrize(
+    "beside",
+    [
+        {"classes": ["ant", "bee", "cat", "dog"]},
+        {"class_names": ("ant", "bee", "cat", "dog")},
+        {"class_to_idx": {"dog": 3, "ant": 0, "cat": 2, "bee": 1}},
+        {"idx_to_class": {3: "dog", 0: "ant", 2: "cat", 1: "bee"}},
+        {"id2label": {"0": "ant", "1": "bee", "2": "cat", "3": "dog"}},
+        {"meta": {"CLASSES": ("ant", "bee", "cat", "dog")}},
+        {"meta": {"epoch": 3, "dataset_meta": {"classes": ["ant", "bee", "cat", "dog"]}}},
+        {"hyper_parameters": {"lr": 0.1, "class_names": ["ant", "bee", "cat", "dog"]}},
+    ],
+    ids=lambda beside: " ".join(beside),
+)
+def test_classes_that_a_training_script_wrote_into_its_checkpoint_are_the_bases(tmp_path, beside):
+    assert load_base(of_script(tmp_path, **beside)).classes == ("ant", "bee", "cat", "dog")
+
+
+@pytest.mark.parametrize(
+    "beside",
+    [
+        {"classes": ["ant", "bee"]},
+        {"classes": 4},
+        {"classes": []},
+        {"classes": [0.1, 0.2, 0.3, 0.4]},
+        {"labels": [["ant"], ["bee"], ["cat"], ["dog"]]},
+        {"class_to_idx": {"ant": 0, "bee": 0, "cat": 1, "dog": 2}},
+        {"class_to_idx": {"ant": 1, "bee": 2, "cat": 3, "dog": 4}},
+        {"names": {"ant": None, "bee": 1}},
+        {"meta": "classes", "hyper_parameters": None},
+    ],
+    ids=str,
+)
+def test_what_a_script_wrote_that_names_no_class_for_each_output_is_left_alone(tmp_path, beside):
+    assert load_base(of_script(tmp_path, **beside)).classes is None
+
+
+def test_a_dictionary_in_itself_takes_no_longer(tmp_path):
+    inner: dict[str, object] = {}
+    for _ in range(40):
+        inner = dict.fromkeys(("classes", "names", "labels", "id2label"), inner)
+    itself: dict[str, object] = {"classes": inner}
+    itself["meta"] = itself["names"] = itself
+    assert load_base(of_script(tmp_path, **itself)).classes is None
+
+
 def test_stated_classes_go_before_those_of_the_metadata(tmp_path):
     (tmp_path / "names.json").write_text('["w", "x", "y", "z"]')
     path = written(tmp_path, made("resnet20"), {"classes": '["a", "b", "c", "d"]'})

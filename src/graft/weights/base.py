@@ -17,7 +17,14 @@ from graft.weights.foreign import foreign_folder
 from graft.weights.hub import fetch_from_hub
 from graft.weights.identifying import identify
 from graft.weights.matching import Match, fill
-from graft.weights.metadata import read_classes, stated_classes, stated_temperature, with_numbers, with_preprocessing
+from graft.weights.metadata import (
+    read_classes,
+    script_classes,
+    stated_classes,
+    stated_temperature,
+    with_numbers,
+    with_preprocessing,
+)
 from graft.weights.packaged import Packaged, find_packaged
 from graft.weights.published_folder import folder_metadata, weights_of_folder
 from graft.weights.saved import ARGUMENTS_FILE, Outputs, load_model, model_folder, thresholds_in
@@ -77,6 +84,7 @@ def load_base(
     file = _read_file(path, named)
     found = identify(file, stated or named)
     classes = read_classes(classes_file) if classes_file else stated_classes(file.metadata, path.parent)
+    classes = classes or script_classes(file.metadata, found.config.classes)
     return _from_file(base, file, found, classes, published=named is not None)
 
 

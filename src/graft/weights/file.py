@@ -6,6 +6,7 @@ goes through its weights-only unpickler, with inert stand-ins for everything tha
 """
 
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,16 +14,20 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from graft.class_lists import in_order, list_in
 from graft.errors import WeightsError
 from graft.weights.foreign import foreign_file
 from graft.weights.inert import first_line, load_inert
 from graft.weights.keras_file import is_keras, read_keras
+from graft.weights.metadata import SCRIPT_CLASSES
 from graft.weights.tensor_file import DIGEST, tensors_digest
 from graft.weights.unwrapping import Unwrapped, unwrap, without_wrappers
 
 INDEX_ENDING = ".index.json"
 # Where the metadata of a checkpoint of torch's say which network the script that wrote it was told to train.
 ARCH = "arch"
+# The keys under which training scripts write the names of their classes.
+NAMED_BY = ("classes", "class_names", "class_to_idx", "idx_to_class", "id2label", "labels", "names", "CLASSES")
 
 
 @dataclass(frozen=True)
@@ -63,7 +68,7 @@ def read_weights(path: Path) -> WeightFile:
     elif start.startswith((b"PK", b"\x80")):
         # A zip archive or a pickle. The unpickler would run anything else as instructions.
         value = load_inert(path)
-        unwrapped, metadata = unwrap(value, path.name), _hint(value)
+        unwrapped, metadata = unwrap(value, path.name), _hints(value)
     else:
         raise WeightsError(
             f"expected a torch checkpoint or a safetensors file, got {path.name}, which begins with {start[:16]!r}: "
@@ -73,10 +78,34 @@ def read_weights(path: Path) -> WeightFile:
     return WeightFile(unwrapped.tensors, metadata, path.name, unwrapped.notes)
 
 
-def _hint(value: Any) -> dict[str, str]:
-    """Return the architecture that a training script wrote beside the tensors, as metadata."""
-    named = value.get("arch") if isinstance(value, dict) else None
-    return {ARCH: named} if isinstance(named, str) else {}
+def _hints(value: Any) -> dict[str, str]:
+    """Return the architecture and the class names that a training script wrote beside the tensors, as metadata."""
+    if not isinstance(value, dict):
+        return {}
+    found = {ARCH: value["arch"]} if isinstance(value.get("arch"), str) else {}
+    for place in _places(value):
+        for key in NAMED_BY:
+            if names := _names(place.get(key)):
+                return {**found, SCRIPT_CLASSES: json.dumps(names)}
+    return found
+
+
+def _places(value: dict[Any, Any]) -> Iterator[dict[Any, Any]]:
+    """Yield the dictionaries of a checkpoint in which Lightning, MMPretrain and scripts name classes."""
+    yield value
+    for key in ("hyper_parameters", "meta"):
+        inner = value.get(key)
+        if isinstance(inner, dict):
+            yield inner
+            if isinstance(inner.get("dataset_meta"), dict):
+                yield inner["dataset_meta"]
+
+
+def _names(value: Any) -> list[str]:
+    """Return the names in a list, or in a dictionary from or to numbers; empty for anything else."""
+    entries = value.values() if isinstance(value, dict) else value if isinstance(value, list | tuple) else ()
+    # Nothing nested: a hostile file can hold the same dictionary in itself, many times over.
+    return in_order(list_in(value)) if entries and all(isinstance(entry, str | int) for entry in entries) else []
 
 
 def _read_shards(index: Path) -> tuple[dict[str, Tensor], dict[str, str]]:

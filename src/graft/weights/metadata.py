@@ -20,6 +20,8 @@ from graft.images.preprocessing import Preprocessing
 from graft.models.network import Config, PaddingRule
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+# The key of the class names that a training script wrote into a checkpoint, a JSON list.
+SCRIPT_CLASSES = "classes of the script"
 # Up to this side, in pixels, images are used whole: nobody crops a 32 px image.
 SMALL = 64
 
@@ -124,6 +126,12 @@ def stated_classes(metadata: dict[str, str], folder: Path) -> tuple[str, ...] | 
     if stated.endswith(".json") and Path(stated).name == stated and (folder / stated).is_file():
         return read_classes(folder / stated)
     return None
+
+
+def script_classes(metadata: dict[str, str], outputs: int) -> tuple[str, ...] | None:
+    """Return the class names that a training script wrote beside the tensors; None if not one for each output."""
+    names = json.loads(metadata.get(SCRIPT_CLASSES, "[]"))
+    return _class_names(names, "the checkpoint") if len(names) == outputs else None
 
 
 def read_classes(path: Path) -> tuple[str, ...]:
