@@ -89,7 +89,7 @@ def in_order(listed: Listed) -> list[str]:
     """Return the names ordered by their numbers from 0; empty if a number is missing."""
     if not isinstance(listed, Mapping):
         return list(listed)
-    numbered = {int(code): name for code, name in listed.items() if code.isdigit()}
+    numbered = {int(code): name for code, name in listed.items() if code.isdecimal() and len(code) <= _MOST_DIGITS}
     return [numbered[number] for number in range(len(listed))] if {*numbered} == {*range(len(listed))} else []
 
 

@@ -18,8 +18,8 @@ from graft.weights.hub import fetch_from_hub
 from graft.weights.identifying import identify
 from graft.weights.matching import Match, fill
 from graft.weights.metadata import (
+    named_by_script,
     read_classes,
-    script_classes,
     stated_classes,
     stated_temperature,
     with_numbers,
@@ -84,7 +84,7 @@ def load_base(
     file = _read_file(path, named)
     found = identify(file, stated or named)
     classes = read_classes(classes_file) if classes_file else stated_classes(file.metadata, path.parent)
-    classes = classes or script_classes(file.metadata, found.config.classes)
+    classes = classes or named_by_script(file.script_classes, found.config.classes)
     return _from_file(base, file, found, classes, published=named is not None)
 
 

@@ -19,7 +19,6 @@ from graft.errors import WeightsError
 from graft.weights.foreign import foreign_file
 from graft.weights.inert import first_line, load_inert
 from graft.weights.keras_file import is_keras, read_keras
-from graft.weights.metadata import SCRIPT_CLASSES
 from graft.weights.tensor_file import DIGEST, tensors_digest
 from graft.weights.unwrapping import Unwrapped, unwrap, without_wrappers
 
@@ -34,13 +33,15 @@ NAMED_BY = ("classes", "class_names", "class_to_idx", "idx_to_class", "id2label"
 class WeightFile:
     """Tensors by name, with their text metadata; `source` is the name of the file in messages.
 
-    `notes` say which weights were chosen when the file holds more than one set.
+    `notes` say which weights were chosen when the file holds more than one set. `script_classes` are the class names
+    that a training script wrote beside the tensors, which may be those of something else.
     """
 
     tensors: dict[str, Tensor]
     metadata: dict[str, str]
     source: str
     notes: tuple[str, ...] = ()
+    script_classes: tuple[str, ...] = ()
 
 
 def read_weights(path: Path) -> WeightFile:
@@ -56,6 +57,7 @@ def read_weights(path: Path) -> WeightFile:
     what = foreign_file(path, start)
     if what is not None:
         raise WeightsError(f"expected a torch checkpoint or a safetensors file, got {path.name}, which is {what}")
+    classes: tuple[str, ...] = ()
     if is_keras(path, start):
         tensors, metadata, notes = read_keras(path)
         unwrapped = Unwrapped(tensors, tuple(f"{path.name} is of Keras; {note}" for note in notes))
@@ -68,26 +70,27 @@ def read_weights(path: Path) -> WeightFile:
     elif start.startswith((b"PK", b"\x80")):
         # A zip archive or a pickle. The unpickler would run anything else as instructions.
         value = load_inert(path)
-        unwrapped, metadata = unwrap(value, path.name), _hints(value)
+        unwrapped, metadata, classes = unwrap(value, path.name), _hint(value), _script_classes(value)
     else:
         raise WeightsError(
             f"expected a torch checkpoint or a safetensors file, got {path.name}, which begins with {start[:16]!r}: "
             "fetch it again"
         )
     _check_tensors(unwrapped.tensors, path)
-    return WeightFile(unwrapped.tensors, metadata, path.name, unwrapped.notes)
+    return WeightFile(unwrapped.tensors, metadata, path.name, unwrapped.notes, classes)
 
 
-def _hints(value: Any) -> dict[str, str]:
-    """Return the architecture and the class names that a training script wrote beside the tensors, as metadata."""
-    if not isinstance(value, dict):
-        return {}
-    found = {ARCH: value["arch"]} if isinstance(value.get("arch"), str) else {}
-    for place in _places(value):
-        for key in NAMED_BY:
-            if names := _names(place.get(key)):
-                return {**found, SCRIPT_CLASSES: json.dumps(names)}
-    return found
+def _hint(value: Any) -> dict[str, str]:
+    """Return the architecture that a training script wrote beside the tensors, as metadata."""
+    named = value.get("arch") if isinstance(value, dict) else None
+    return {ARCH: named} if isinstance(named, str) else {}
+
+
+def _script_classes(value: Any) -> tuple[str, ...]:
+    """Return the class names that a training script wrote beside the tensors; empty if it wrote none."""
+    places = _places(value) if isinstance(value, dict) else ()
+    found = (_names(place.get(key)) for place in places for key in NAMED_BY)
+    return tuple(next((names for names in found if names), ()))
 
 
 def _places(value: dict[Any, Any]) -> Iterator[dict[Any, Any]]:

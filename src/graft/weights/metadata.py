@@ -20,8 +20,6 @@ from graft.images.preprocessing import Preprocessing
 from graft.models.network import Config, PaddingRule
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-# The key of the class names that a training script wrote into a checkpoint, a JSON list.
-SCRIPT_CLASSES = "classes of the script"
 # Up to this side, in pixels, images are used whole: nobody crops a 32 px image.
 SMALL = 64
 
@@ -128,10 +126,9 @@ def stated_classes(metadata: dict[str, str], folder: Path) -> tuple[str, ...] | 
     return None
 
 
-def script_classes(metadata: dict[str, str], outputs: int) -> tuple[str, ...] | None:
-    """Return the class names that a training script wrote beside the tensors; None if not one for each output."""
-    names = json.loads(metadata.get(SCRIPT_CLASSES, "[]"))
-    return _class_names(names, "the checkpoint") if len(names) == outputs else None
+def named_by_script(names: tuple[str, ...], outputs: int) -> tuple[str, ...] | None:
+    """Return the class names that a training script wrote beside the weights; None if not one for each output."""
+    return _class_names(list(names), "the checkpoint") if names and len(names) == outputs else None
 
 
 def read_classes(path: Path) -> tuple[str, ...]:
