@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from written_letters import write_letters
 
-from graft.data.dataset import VAL
+from graft.data.dataset import TRAIN, VAL
 from graft.data.opening import open_dataset
 from graft.data.splitting import with_validation
 from graft.errors import GraftError
@@ -21,7 +21,7 @@ from graft.features.engine import choose
 from graft.images.letters import CYRILLIC
 from graft.progress import Reporter
 from graft.seeding import draw_from, generator, seeded
-from graft.training import fitting
+from graft.training import crowns, fitting
 from graft.training.beside import fits_at_once, in_a_lane, lanes, refits_ahead, side_by_side
 from graft.training.fitting import fit_level, measure_each, refit
 from graft.training.racing import race
@@ -30,6 +30,7 @@ from graft.training.task import Task
 from graft.transfer.levels import Plan, plan_level
 from graft.transfer.race import Contestant
 from graft.weights.base import load_base
+from graft.workflows.advise import decide_on
 
 NOBODY = Reporter()
 
@@ -189,13 +190,11 @@ def test_a_refit_that_fails_ahead_of_its_time_fails_when_it_has_its_turn(
         fit_level(task, plan_of(task), measured=measured)
 
 
-def test_fits_wait_for_each_other_where_they_would_share_time_or_draws_or_have_one_core(letters: Path) -> None:
+def test_fits_wait_for_each_other_where_they_would_share_draws_or_have_one_core(letters: Path) -> None:
     task = task_of(letters)
     crown = task.base.network
     assert fits_at_once(task, crown) == lanes(task, crown) == 2
     assert lanes(replace(task, choice=replace(task.choice, device="cuda")), crown) == 1
-    assert lanes(replace(task, deadline=time.perf_counter() + 60), crown) == 1
-
     for count in (1, 2):
         # Requested processes, even a single one, cut batches into pieces, with draws and cores of their own.
         asked = replace(task.processes, count=count, job="job")
@@ -207,6 +206,54 @@ def test_fits_wait_for_each_other_where_they_would_share_time_or_draws_or_have_o
     assert lanes(task, nn.Sequential(crown, Stranger())) == 1
     torch.set_num_threads(1)
     assert lanes(task, crown) == 1 and not refits_ahead(task, crown) and fits_at_once(task, crown) == 1
+
+
+def test_fits_side_by_side_have_all_the_time_and_fits_in_turn_divide_it(letters: Path) -> None:
+    def shares(tasks: list[Task], level: str = "all", **others: object) -> list[float]:
+        seen: list[float] = []
+        with pytest.MonkeyPatch.context() as patch:
+            budget = crowns._budget
+            patch.setattr(
+                crowns, "_budget", lambda task, labels, share=1.0: seen.append(share) or budget(task, labels, share)
+            )
+            measure_each(tasks, plan_of(tasks[0], level), **others)  # type: ignore[arg-type]
+        return sorted(seen)
+
+    task = task_of(letters, deadline=time.perf_counter() + 600)
+    train, val = (len(task.dataset.splits[name]) for name in (TRAIN, VAL))
+    before_refit = train / (2 * train + val)
+    assert shares([task]) == [pytest.approx(before_refit)]
+    # Measured fit and refit run at once; of three measured fits in turn with it, one in each lane goes first.
+    assert shares([task], ahead=True) == [1.0, 1.0]
+    assert shares([task, task, task], ahead=True) == [0.5, 0.5, 1.0, 1.0]
+    assert shares([task, task]) == [pytest.approx(before_refit)] * 2
+    torch.set_num_threads(1)
+    assert shares([task, task]) == [pytest.approx(before_refit)] * 2
+
+
+def test_a_race_with_time_to_spare_ends_as_one_without_a_limit(letters: Path) -> None:
+    task = task_of(letters, raced=True)
+    unlimited, measured = decide_on(task, ahead=True)
+    limited, of_limited = decide_on(replace(task, deadline=time.perf_counter() + 1e5), ahead=True)
+    assert [replace(each, seconds=0.0) for each in limited.race] == [
+        replace(each, seconds=0.0) for each in unlimited.race
+    ]
+    assert limited.plan == unlimited.plan and limited.accuracy_ci95 == unlimited.accuracy_ci95
+    assert measured is not None and of_limited is not None
+    assert np.array_equal(measured.trained.logits[VAL], of_limited.trained.logits[VAL])
+
+
+def test_where_time_is_short_levels_are_tried_once_and_what_ran_ahead_needs_no_more(
+    letters: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("graft.transfer.advisor.winner", lambda race: race[-1])
+    # Time for the trials, however long they take here, and none after them.
+    monkeypatch.setattr("graft.training.racing.SAVING_SECONDS", 1e6)
+    task = task_of(letters, raced=True, deadline=time.perf_counter() + 1e4)
+    val = len(task.dataset.splits[VAL])
+    advice, measured = decide_on(task, ahead=True)
+    assert advice.race[-1].n == advice.race[-1].n_gain == val
+    assert advice.plan.level == "frozen:0.4" and measured is not None and measured.ahead is not None
 
 
 def test_a_race_that_advises_only_trains_nothing_ahead(letters: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,6 +1,7 @@
 """The training loop."""
 
 import copy
+import math
 from dataclasses import replace
 from itertools import count
 from pathlib import Path
@@ -195,6 +196,21 @@ def test_a_schedule_comes_to_its_end_when_the_time_does(
     found = fit_crown(network().split("input")[1], *letters, Recipe(1000).resolve(), budget=Budget(50.0))
     rates = [epoch.learning_rate for epoch in found.history]
     assert 2 < len(rates) < 100 and rates[-1] < 0.1 * max(rates)
+
+
+def test_a_budget_that_is_not_used_up_changes_no_bit(
+    letters: tuple[PixelInputs, PixelInputs], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    unlimited, limited = network(), network()
+    recipe = replace(RECIPE, epochs=4)
+    fit_crown(unlimited.split("input")[1], *letters, recipe, seed=1)
+    moments = count()
+    monkeypatch.setattr("graft.training.time_budget.time.perf_counter", lambda: float(next(moments)))
+    steps = 4 * math.ceil(len(letters[0].labels) / recipe.batch_size)
+    # The clock is looked at once a step, and a few times before and after.
+    fit_crown(limited.split("input")[1], *letters, recipe, seed=1, budget=Budget(8.0 * steps))
+    for name, tensor in unlimited.state_dict().items():
+        assert torch.equal(tensor, limited.state_dict()[name]), name
 
 
 def test_a_checkpoint_of_other_settings_is_refused(letters: tuple[PixelInputs, PixelInputs], tmp_path: Path) -> None:

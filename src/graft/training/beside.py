@@ -39,9 +39,9 @@ class _StoppedError(Exception):
 def repeats(task: Task) -> int:
     """Return how often the race sets images aside, so that levels are compared on about `ENOUGH_TO_COMPARE` of them.
 
-    It is once if time is limited or there is no refit.
+    It is once if there is no refit, and less often than this if time runs out.
     """
-    if task.deadline is not None or not task.refit:
+    if not task.refit:
         return 1
     return min(MOST_REPEATS, -(-ENOUGH_TO_COMPARE // len(task.dataset.splits[VAL])))
 
@@ -49,24 +49,25 @@ def repeats(task: Task) -> int:
 def lanes(task: Task, crown: nn.Module) -> int:
     """Return how many fits of `crown` run at once.
 
-    It is one on a GPU, in limited time (which they would have to share), with several processes, and where layers may
-    draw from the generator of the process.
+    It is one on a GPU, with several processes, and where layers may draw from the generator of the process.
     """
     known = all(type(module).__module__.startswith(KNOWN) for module in crown.modules())
     device = task.choice.device
-    alone = device == "cpu" and task.deadline is None and not task.processes.in_pieces(device)
+    alone = device == "cpu" and not task.processes.in_pieces(device)
     return LANES if known and alone and torch.get_num_threads() >= LANES else 1
 
 
 def refits_ahead(task: Task, crown: nn.Module) -> bool:
     """Return whether the fit on all images runs in the lane left free by the measured fits instead of waiting for them.
 
-    In a race, that work is wasted when another level is chosen.
+    In a race, that work is wasted when another level is chosen. In limited time, a single measured fit comes first, as
+    there may be no time for others, so it leaves a lane free.
     """
     if not task.refit or lanes(task, crown) == 1:
         return False
     few = sum(len(task.dataset.splits[name]) for name in task.to_train_on) <= MOST_AHEAD_IN_A_RACE
-    return not task.raced or (few and repeats(task) % LANES == 1)
+    leaves_a_lane = task.deadline is not None or repeats(task) % LANES == 1
+    return not task.raced or (few and leaves_a_lane)
 
 
 def fits_at_once(task: Task, crown: nn.Module) -> int:

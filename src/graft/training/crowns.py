@@ -133,8 +133,10 @@ def start_crown(task: Task, plan: Plan, examples: Examples, folder: Path | None,
     return Start(crown, precision, recipe)
 
 
-def measure_crown(task: Task, plan: Plan, examples: Examples, start: Start, folder: Path | None) -> Trained:
-    """Train the crown on train and score it on the held-out images."""
+def measure_crown(
+    task: Task, plan: Plan, examples: Examples, start: Start, folder: Path | None, share: float = 1.0
+) -> Trained:
+    """Train the crown on train, in a `share` of what is left of a limited time, and score it on the held-out images."""
     started, device = time.perf_counter(), task.choice.device
     fit = fit_crown(
         start.crown,
@@ -144,7 +146,7 @@ def measure_crown(task: Task, plan: Plan, examples: Examples, start: Start, fold
         seed=task.seed,
         device=device,
         precision=start.precision,
-        budget=_budget(task, examples.labels),
+        budget=_budget(task, examples.labels, share),
         checkpoint=_checkpoint(task, folder, MEASURING_FILE),
         watcher=_watcher(task, folder),
         # The second fit, on all images, has no held-out images to choose an epoch by.
@@ -180,7 +182,7 @@ def refit_crown(task: Task, plan: Plan, examples: Examples, start: Start, folder
         seed=task.seed,
         device=device,
         precision=start.precision,
-        budget=_budget(task, examples.labels, last=True),
+        budget=_budget(task, examples.labels),
         checkpoint=_checkpoint(task, folder, REFITTING_FILE),
         watcher=_watcher(task, None, f"epochs on all {len(examples.every.labels):,} images"),
         processes=task.processes,
@@ -222,7 +224,7 @@ def follow_fits(task: Task, plan: Plan) -> dict[str, Any]:
             seed=task.seed,
             device=task.choice.device,
             precision=precision,
-            budget=_budget(task, examples.labels, last=whole),
+            budget=_budget(task, examples.labels, 1.0 if whole else share_before_refit(task, examples)),
             keep_last=task.refit,
             processes=task.processes,
         )
@@ -285,16 +287,20 @@ def _start_head(task: Task, plan: Plan, fitted_on: tuple[str, ...]) -> None:
     put_head(network, solve_head(task, np.concatenate(features, axis=1), every, plan.head), plan.head)
 
 
-def _budget(task: Task, labels: Mapping[str, np.ndarray], last: bool = False) -> Budget | None:
-    """Return the share of the remaining time for this fit, less the time for scoring all held-out images when it ends.
+def share_before_refit(task: Task, examples: Examples, fits: int = 1, refits_later: bool = True) -> float:
+    """Return the share of the remaining time for the first of `fits` on train, one after the other.
 
-    A first fit leaves the `last` one, on more images, its share.
+    The fit on all images, if one follows them, takes longer, by the number of images.
     """
+    later = len(examples.every.labels) / len(examples.train.labels) if task.refit and refits_later else 0.0
+    return 1 / (fits + later)
+
+
+def _budget(task: Task, labels: Mapping[str, np.ndarray], share: float = 1.0) -> Budget | None:
+    """Return a share of the remaining time for a fit, less the time for scoring all held-out images when it ends."""
     if task.deadline is None:
         return None
-    left = task.deadline - time.perf_counter() - SAVING_SECONDS
-    if task.refit and not last:
-        left *= len(labels[TRAIN]) / (2 * len(labels[TRAIN]) + len(labels[VAL]))
+    left = share * (task.deadline - time.perf_counter() - SAVING_SECONDS)
     held_out = sum(len(split) for name, split in labels.items() if name != TRAIN)
     return Budget(left, 1.5 + held_out / len(labels[VAL]))
 

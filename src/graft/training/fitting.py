@@ -34,6 +34,7 @@ from graft.training.crowns import (
     has_memory,
     measure_crown,
     refit_crown,
+    share_before_refit,
     start_crown,
 )
 from graft.training.examples import computed, frozen_features, more_crops
@@ -104,15 +105,22 @@ def measure(task: Task, plan: Plan, folder: Path | None = None) -> Measured:
         else:
             check_memory(task, plan)
             examples = examples_of(task, plan)
-            trained = measure_crown(task, plan, examples, start_crown(task, plan, examples, folder), folder)
+            share = share_before_refit(task, examples)
+            trained = measure_crown(task, plan, examples, start_crown(task, plan, examples, folder), folder, share)
     return _measured(task, plan, trained, examples)
 
 
-def measure_each(tasks: Sequence[Task], plan: Plan, folder: Path | None = None, ahead: bool = False) -> list[Measured]:
+def measure_each(
+    tasks: Sequence[Task],
+    plan: Plan,
+    folder: Path | None = None,
+    ahead: bool = False,
+    before: Measured | None = None,
+) -> list[Measured]:
     """Run `measure` on copies of tasks that differ only in which of the same images are set aside.
 
     The fits run side by side where possible. The fit on all images runs beside them, `ahead` of its time, when it can
-    use a lane they leave free.
+    use a lane they leave free. Another of these tasks may have been measured `before`: its examples are used again.
     """
     first = tasks[0]
     _, crown = first.base.network.split(plan.cut)
@@ -120,17 +128,25 @@ def measure_each(tasks: Sequence[Task], plan: Plan, folder: Path | None = None, 
     ahead = ahead and not solved and refits_ahead(first, crown)
     if solved or lanes(first, crown) == 1 or not (ahead or len(tasks) > 1):
         return [measure(task.on_a_copy(), plan, folder) for task in tasks]
-    copies, found, jobs = [task.on_a_copy() for task in tasks], list[Examples](), list[Callable[[Reporter], Any]]()
+    copies, found, starts = [task.on_a_copy() for task in tasks], list[Examples](), list[Start]()
+    like = None if before is None else before.examples
     for task in copies:
         with seeded(task.seed):
             check_memory(task, plan)
-            found.append(examples_of(task, plan, like=found[0] if found else None))
-            start = start_crown(task, plan, found[-1], folder)
-        jobs.append(partial(_measured_beside, task, plan, found[-1], start, folder))
+            found.append(examples_of(task, plan, like=like))
+            starts.append(start_crown(task, plan, found[-1], folder))
+        like = found[0]
     # Inputs that are read again in every epoch, or that fill memory, are trained on one after the other.
     at_once = LANES if found[0].views and has_memory(first, plan, LANES) else 1
+    ahead = ahead and at_once > 1
+    refits_later = not ahead and (before is None or before.ahead is None)
+    jobs: list[Callable[[Reporter], Any]] = []
+    for number, (task, examples, start) in enumerate(zip(copies, found, starts, strict=True)):
+        in_lane = len(range(number, len(copies) + ahead, at_once))
+        share = share_before_refit(task, examples, in_lane, refits_later)
+        jobs.append(partial(_measured_beside, task, plan, examples, start, folder, share))
     whole = first.on_a_copy()
-    if ahead and at_once > 1:
+    if ahead:
         with seeded(whole.seed):
             start = start_crown(whole, plan, found[0], folder, whole=True)
         jobs.append(partial(_refitted_beside, whole, plan, found[0], start, folder))
@@ -146,9 +162,9 @@ def measure_each(tasks: Sequence[Task], plan: Plan, folder: Path | None = None, 
 
 
 def _measured_beside(
-    task: Task, plan: Plan, examples: Examples, start: Start, folder: Path | None, told: Reporter
+    task: Task, plan: Plan, examples: Examples, start: Start, folder: Path | None, share: float, told: Reporter
 ) -> Trained:
-    return measure_crown(replace(task, reporter=told), plan, examples, start, folder)
+    return measure_crown(replace(task, reporter=told), plan, examples, start, folder, share)
 
 
 def _refitted_beside(

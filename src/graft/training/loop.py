@@ -166,7 +166,9 @@ def _train(
             step, learning_rate = (epoch - 1) * steps_per_epoch + first, history[-1].learning_rate
             for number, batches in enumerate(descent.steps(epoch, images, random), first):
                 # With a budget, all processes must agree on the time, so the first one's clock decides.
-                done = max(step / steps, clock.share() if budget is None else processes.number_of_first(clock.share()))
+                share = clock.share() if budget is None else processes.number_of_first(clock.share())
+                # While there is time for every step, the time that they take has no part in the result.
+                done = share if share >= (step + 1) / steps else step / steps
                 if done >= 1:
                     break
                 if epoch == 1 and number == STEPS_TO_JUDGE_BY and not first and processes.first:

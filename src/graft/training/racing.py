@@ -1,15 +1,16 @@
 """The advisor's race: levels fitted as they would be in the end, and compared on images they were not fitted on."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from math import ceil
 
 import numpy as np
 
 from graft.data.dataset import TRAIN, VAL, together
 from graft.data.splitting import VAL_FRACTION, carve_from
 from graft.errors import InputError
-from graft.training.beside import repeats
+from graft.training.beside import lanes, repeats
 from graft.training.crowns import SAVING_SECONDS
 from graft.training.fitting import Measured, measure_each
 from graft.training.outlook import outlook
@@ -25,6 +26,8 @@ MOST_IMAGES = 4000
 LEAST_OF_TRIAL = 0.5
 # The trials get at least this share of a limited time, however few images they use.
 LEAST_FOR_TRIALS = 0.25
+# The most of a limited time that repeating a trial may take: of the last level, and of others before it.
+MOST_FOR_REPEATS, MOST_BEFORE_OTHERS = 0.8, 0.1
 
 
 def for_the_race(task: Task, own_val: bool) -> Task:
@@ -75,8 +78,8 @@ def race(
 ) -> tuple[tuple[Standing, ...], dict[str, Measured]]:
     """Return the standings of the levels in `field`, the head first, and the measurements of those that could be tried.
 
-    When few images are set aside, the race is repeated with others set aside, and levels are compared on all of them.
-    Stages may meanwhile be fitted on all images, `ahead` of the choice.
+    When few images are set aside, the race is repeated with others set aside, and levels are compared on all of them,
+    or on as many as a limited time allows. Stages may meanwhile be fitted on all images, `ahead` of the choice.
     """
     measured: dict[str, Measured] = {}
     trials: dict[str, Trial] = {}
@@ -86,7 +89,10 @@ def race(
         started = time.perf_counter()
         try:
             task.reporter.step("levels tried", done, steps)
-            found = measure_each(tasks, plans[each.level], ahead=ahead)
+            found = _measured_in_time(
+                tasks, plans[each.level], ahead, MOST_BEFORE_OTHERS if each is not field[-1] else MOST_FOR_REPEATS
+            )
+            tasks = tasks[: len(found)]
             right = [one.trained.logits[VAL].argmax(1) == one.trained.labels[VAL] for one in found]
             measured[each.level] = found[0]
         except InputError as error:
@@ -108,6 +114,24 @@ def race(
         )
     task.reporter.step("levels tried", steps, steps)
     return standings_of(field, trials), measured
+
+
+def _measured_in_time(tasks: Sequence[Task], plan: Plan, ahead: bool, share: float) -> list[Measured]:
+    """Measure a level on every task, or on the first alone if repeating it takes more than a `share` of the time."""
+    task = tasks[0]
+    if task.deadline is None:
+        return measure_each(tasks, plan, ahead=ahead)
+    (first,) = measure_each(tasks[:1], plan, ahead=ahead)
+    left = share * (task.deadline - time.perf_counter() - SAVING_SECONDS)
+    fits: float = len(tasks) - 1
+    if plan.cut not in task.base.network.cuts[-2:]:
+        fits = ceil(fits / lanes(task, task.base.network.split(plan.cut)[1]))
+        if first.ahead is None:
+            # The fit on all images is still to come.
+            fits += 1 / (1 - VAL_FRACTION)
+    if fits * first.trained.training_seconds > left:
+        return [first]
+    return [first, *measure_each(tasks[1:], plan, before=first)]
 
 
 def _units(task: Task, measured: Measured) -> np.ndarray:
@@ -134,7 +158,7 @@ def has_time(task: Task, plan: Plan, measured: Measured) -> bool:
 
     A head is solved in whatever time is left.
     """
-    if task.deadline is None or plan.cut in task.base.network.cuts[-2:]:
+    if task.deadline is None or plan.cut in task.base.network.cuts[-2:] or measured.ahead is not None:
         return True
     left = task.deadline - time.perf_counter() - SAVING_SECONDS
     return left >= LEAST_OF_TRIAL * measured.trained.training_seconds

@@ -34,10 +34,10 @@ class Contestant:
 class Trial:
     """A trial of a level: which of the images held out from all levels it classifies correctly, bool (n,).
 
-    An image may be held out several times. For a head, `once`, bool (m,), covers every image once, including those it
-    was fitted on, by cross-validation; it is None for any other level. Answers for one image, or for images of one
-    group, are not independent: they share a number in `units`, int (n,), and `units_once`, int (m,), which are None if
-    all answers are independent.
+    An image may be held out several times. The order is that of the head's trial, which may go on after `right` ends.
+    For a head, `once`, bool (m,), covers every image once, including those it was fitted on, by cross-validation; it is
+    None for any other level. Answers for one image, or for images of one group, are not independent: they share a
+    number in `units`, int (n,), and `units_once`, int (m,), which are None if all answers are independent.
     """
 
     right: np.ndarray
@@ -83,9 +83,8 @@ def standings_of(contestants: Sequence[Contestant], trials: Mapping[str, Trial])
             # Heads are measured on all images, so the few held-out images only need to tell what this level adds to
             # one.
             below = found[each.beyond]
-            gained, deviation = _combined(
-                each, *paired_gain(trials[each.level].right, trials[each.beyond].right, trials[each.level].units)
-            )
+            own, of_below = trials[each.level], trials[each.beyond].right
+            gained, deviation = _combined(each, *paired_gain(own.right, of_below[: len(own.right)], own.units))
             deviation = (below.deviation**2 + deviation**2) ** 0.5
             standing = replace(standing, expected=below.expected + gained, deviation=deviation, beyond=each.beyond)
         found[each.level] = standing
@@ -117,7 +116,7 @@ def paired_gain(right: np.ndarray, of_other: np.ndarray, units: np.ndarray | Non
 def _standing(each: Contestant, trial: Trial | None, head: Trial) -> Standing:
     if trial is None:
         return Standing(each.level, 0, None, 0, None, None, each.expected, each.deviation, 0.0)
-    right, of_head, units = trial.right, head.right, trial.units
+    right, of_head, units = trial.right, head.right[: len(trial.right)], trial.units
     if trial.once is not None and head.once is not None and len(trial.once) == len(head.once):
         right, of_head, units = trial.once, head.once, trial.units_once
     if trial is head:
