@@ -231,13 +231,20 @@ def test_fits_side_by_side_have_all_the_time_and_fits_in_turn_divide_it(letters:
     assert shares([task, task]) == [pytest.approx(before_refit)] * 2
 
 
-def test_a_race_with_time_to_spare_ends_as_one_without_a_limit(letters: Path) -> None:
+@pytest.mark.parametrize("enough", [40, 8])
+def test_a_race_with_time_to_spare_ends_as_one_without_a_limit(
+    letters: Path, enough: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # With 8 images enough to compare, as many as are set aside, the race is not repeated.
+    monkeypatch.setattr("graft.training.beside.ENOUGH_TO_COMPARE", enough)
     task = task_of(letters, raced=True)
     unlimited, measured = decide_on(task, ahead=True)
     limited, of_limited = decide_on(replace(task, deadline=time.perf_counter() + 1e5), ahead=True)
     assert [replace(each, seconds=0.0) for each in limited.race] == [
         replace(each, seconds=0.0) for each in unlimited.race
     ]
+    val = len(task.dataset.splits[VAL])
+    assert val == 8 and limited.race[-1].n == (8 if enough == 8 else 4 * val)
     assert limited.plan == unlimited.plan and limited.accuracy_ci95 == unlimited.accuracy_ci95
     assert measured is not None and of_limited is not None
     assert np.array_equal(measured.trained.logits[VAL], of_limited.trained.logits[VAL])

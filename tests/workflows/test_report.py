@@ -14,7 +14,8 @@ from written_letters import write_letters
 from graft.errors import InputError
 from graft.images.letters import CYRILLIC
 from graft.workflows.report import report
-from graft.workflows.run import Run, begun_by
+from graft.workflows.run import Run
+from graft.workflows.run_folder import begun_by
 from graft.workflows.train import train
 
 LETTERS = CYRILLIC[:5]

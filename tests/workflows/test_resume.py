@@ -21,7 +21,8 @@ from graft.training.recipe import Recipe
 from graft.weights.base import BUNDLED, load_base
 from graft.weights.saved import SavedModel, save_model
 from graft.workflows.arguments import read_arguments, stated, write_arguments
-from graft.workflows.run import Run, begun, read_run
+from graft.workflows.run import Run, read_run
+from graft.workflows.run_folder import begun
 from graft.workflows.train import train
 
 
@@ -139,7 +140,7 @@ def test_a_finished_run_is_told_again(interrupted: Path) -> None:
 HOLDS = """
 import sys
 from pathlib import Path
-from graft.workflows.run import locked
+from graft.workflows.run_folder import locked
 with locked(Path(sys.argv[1])):
     print("held", flush=True)
     sys.stdin.read()

@@ -44,7 +44,7 @@ def begun_with(data: str, out: str | None) -> int | None:
     if "TORCHELASTIC_RUN_ID" in os.environ:
         return None
     from graft.workflows.arguments import read_arguments
-    from graft.workflows.run import begun
+    from graft.workflows.run_folder import begun
 
     place = None if out is None else Path(out).expanduser().absolute()
     return read_arguments(begun(place, Path(data).expanduser())).processes

@@ -44,6 +44,13 @@ def check_classes(dataset: Dataset, labels: dict[str, np.ndarray]) -> None:
             raise DataError(f"expected readable images in {name}, got none: replace the files that cannot be decoded")
 
 
+def check_readable(task: Task, skipped: Mapping[str, str]) -> None:
+    """Raise DataError if an image could not be decoded, by its name and the reason, and the task is strict."""
+    if skipped and task.strict:
+        name, reason = next(iter(skipped.items()))
+        raise DataError(f"expected every image to be readable with --strict, got {name}: {reason}")
+
+
 def skipped_of(splits: Mapping[str, Images], found: dict[str, Activations]) -> dict[str, str]:
     return {
         splits[name].name(index): reason

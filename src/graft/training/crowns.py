@@ -20,7 +20,7 @@ from graft.features.extraction import output_shape
 from graft.files import write_aside, write_json
 from graft.models.cuts import INPUT
 from graft.training.checkpoint import CheckpointFile
-from graft.training.checks import check_classes
+from graft.training.checks import check_classes, check_readable
 from graft.training.examples import crown_inputs, frozen_features
 from graft.training.heads import put_head, solve_head, targets_of, thresholds_of
 from graft.training.history import Epoch
@@ -97,6 +97,7 @@ def examples_of(task: Task, plan: Plan, views: int | None = None, like: Examples
             if name == VAL and images.groups is not None:
                 val_groups = images.groups[_readable(images, failures)]
             skipped |= {images.name(index): reason for index, reason in failures.items()}
+    check_readable(task, skipped)
     train = every if len(rows) == len(readable) else SomeInputs(every, rows)
     examples = Examples(train, every, readable, made, held_out, skipped, time.perf_counter() - started, val_groups)
     check_classes(task.dataset, examples.labels)

@@ -24,7 +24,7 @@ from graft.models.network import Network
 from graft.progress import Reporter
 from graft.seeding import seeded
 from graft.training.beside import LANES, in_a_lane, lanes, refits_ahead, side_by_side
-from graft.training.checks import check_all_finite, check_classes, skipped_of
+from graft.training.checks import check_all_finite, check_classes, check_readable, skipped_of
 from graft.training.crowns import (
     Examples,
     Start,
@@ -233,10 +233,11 @@ def _fit_nothing(task: Task) -> Trained:
     near, shown = frozen_features(task, like_val, network.config.head)
     of_base = {name: activations.values.float() for name, activations in found.items()}
     notes = (note_on_others(VAL, of_base[VAL], outputs),) if outputs is not None else ()
+    skipped = skipped_of(task.dataset.splits, found)
+    check_readable(task, skipped)
     logits = {name: class_logits(values, outputs).numpy() for name, values in of_base.items()}
     labels = {name: task.dataset.splits[name].labels[found[name].indices] for name in found}
     seconds = time.perf_counter() - started
-    skipped = skipped_of(task.dataset.splits, found)
     domain = fit_domain(near[0], shown.groups, task.seed)
     return Trained(logits, labels, 1.0, skipped, seconds, 0.0, outputs=outputs, notes=notes, domain=domain)
 
@@ -266,6 +267,8 @@ def _fit_head(task: Task, plan: Plan, fitted_on: tuple[str, ...]) -> Trained:
         # Held-out images are seen as the saved classifier will see them, so that their score is that of its answers.
         found = computed(task, before_head, images, "features", of_view)
         found |= computed(answering, before_head, judged, "features of what is held out") if judged else {}
+    skipped = skipped_of(dataset.splits, {name: found[name] for name in dataset.splits})
+    check_readable(task, skipped)
     labels = {name: targets_of(dataset, dataset.splits[name].take(found[name].indices)) for name in dataset.splits}
     check_classes(dataset, labels)
     extracted = time.perf_counter()
@@ -286,7 +289,6 @@ def _fit_head(task: Task, plan: Plan, fitted_on: tuple[str, ...]) -> Trained:
     known = None if several else head.logits.argmax(1) == head.labels
     temperature = 1.0 if several else fit_temperature(head.logits, head.labels)
     logits = {name: stored[name].logits(head.weight, head.bias) for name in held_out}
-    skipped = skipped_of(dataset.splits, {name: found[name] for name in dataset.splits})
     seconds = (extracted - started, time.perf_counter() - extracted)
     return Trained(
         logits,

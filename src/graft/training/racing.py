@@ -122,6 +122,8 @@ def _measured_in_time(tasks: Sequence[Task], plan: Plan, ahead: bool, share: flo
     if task.deadline is None:
         return measure_each(tasks, plan, ahead=ahead)
     (first,) = measure_each(tasks[:1], plan, ahead=ahead)
+    if len(tasks) == 1:
+        return [first]
     left = share * (task.deadline - time.perf_counter() - SAVING_SECONDS)
     fits: float = len(tasks) - 1
     if plan.cut not in task.base.network.cuts[-2:]:

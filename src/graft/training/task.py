@@ -44,6 +44,8 @@ class Task:
     # When everything must be done, on the clock of time.perf_counter.
     deadline: float | None = None
     refit: bool = False
+    # Whether a single image that cannot be decoded ends it.
+    strict: bool = False
     # Whether levels are raced on this task: heads over the last stage and over all stages then share one pass.
     raced: bool = False
     # The processes that share the steps, and the seconds between checkpoints in the middle of an epoch.

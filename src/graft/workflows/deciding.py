@@ -36,7 +36,8 @@ from graft.workflows.arguments import Arguments, images_of
 from graft.workflows.contact_sheet import write_contact_sheet
 from graft.workflows.measured import read_measured
 from graft.workflows.prepare import BaseOptions, prepare
-from graft.workflows.run import PLAN_FILE, SPLIT_FILE, check_outside_images, near
+from graft.workflows.run import PLAN_FILE, SPLIT_FILE, near
+from graft.workflows.run_folder import check_outside_images
 from graft.workflows.unseen import leakage
 
 
@@ -148,7 +149,7 @@ def decide(
     few = len(dataset.splits[TRAIN]) <= REFIT_UP_TO
     task = Task.of(dataset, start, prepared.choice, recipe, seed=seed, reporter=reporter, deadline=deadline)
     task = replace(task, refit=arguments.refit and own_val and few and arguments.level != "as-is")
-    task = replace(task, raced=arguments.level == "auto" and start.pretrained)
+    task = replace(task, raced=arguments.level == "auto" and start.pretrained, strict=arguments.strict)
     if before is not None:
         # The decisions a run began with stand, and need not be tried again.
         recipe = replace(task.recipe, flip=before.plan.get("flip", True))

@@ -19,7 +19,8 @@ from graft.training.task import sample
 from graft.weights.model_files import gives_several_labels
 from graft.workflows.own_images import images_of_run
 from graft.workflows.prepare import DataOptions, open_images
-from graft.workflows.run import check_outside_images, near
+from graft.workflows.run import near
+from graft.workflows.run_folder import check_outside_images
 
 # This many images decide whether an export answers as its run does.
 MOST_IMAGES = 200

@@ -7,25 +7,21 @@ checkpoints/    resumable state: tensors and JSON, no pickle
 `args.yaml`, `split.csv` and `plan.json` are written before training begins, and are all that resuming needs.
 """
 
-import glob
 import json
-import os
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from graft.data.dataset import TEST, VAL, Dataset
-from graft.data.readers.folder import folders_of
-from graft.errors import GraftError, InputError
+from graft.data.dataset import TEST, VAL
+from graft.errors import InputError
 from graft.evaluation.accuracy import Accuracy as Accuracy
 from graft.evaluation.accuracy import Expected as Expected
-from graft.files import LOCK_FILE, json_text, remove, unfinished_below
+from graft.files import json_text
 from graft.html import escaped, table
 from graft.names import plain
 from graft.training.crowns import METRICS_FILE
-from graft.weights.saved import ARGUMENTS_FILE, load_model, model_folder
+from graft.weights.saved import load_model, model_folder
 
 if TYPE_CHECKING:
     from graft.workflows.run_chart import Chart
@@ -33,8 +29,6 @@ if TYPE_CHECKING:
 PLAN_FILE = "plan.json"
 RESULT_FILE = "result.json"
 SPLIT_FILE = "split.csv"
-# Identifies the multi-process job that trains here, so that a restarted job resumes.
-JOB_FILE = ".job"
 
 
 @dataclass(frozen=True, repr=False)
@@ -131,113 +125,6 @@ def near(folder: Path) -> str:
     return str(folder)
 
 
-def check_free(out: Path | None, data: Path) -> Path:
-    """Return the absolute path for the run, checked now rather than after hours of work.
-
-    Raises InputError for a folder that is not empty or lies inside the data, and GraftError for one that cannot be
-    made.
-    """
-    wanted = _wanted(out, data)
-    if out is not None and wanted.exists() and (not wanted.is_dir() or any(wanted.iterdir())):
-        raise InputError(
-            f"expected a new or empty folder for --out, got {near(wanted)}, which holds something: give another, or "
-            "--resume the run in it"
-        )
-    check_makeable(wanted)
-    return wanted
-
-
-def check_makeable(wanted: Path) -> None:
-    """Check that a folder can be made and written to, before hours of work. Raises GraftError if not."""
-    above = next(each for each in (wanted, *wanted.parents) if each.exists())
-    if not above.is_dir() or not os.access(above, os.W_OK | os.X_OK):
-        raise _cannot_make(wanted, f"no permission to write in {above}" if above.is_dir() else f"the file {above}")
-
-
-def claim(out: Path | None, data: Path) -> Path:
-    """Create an empty folder for a run and return its absolute path; by default `runs/<data name>`, numbered if taken.
-
-    Raises what `check_free` raises.
-    """
-    wanted = check_free(out, data)
-    if out is not None:
-        return _made(wanted, exists=True)
-    number = 1
-    while True:
-        candidate = wanted if number == 1 else wanted.with_name(f"{wanted.name}-{number}")
-        if not candidate.exists():
-            try:
-                return _made(candidate, exists=False)
-            except FileExistsError:
-                # Another run took the name in the meantime.
-                pass
-        number += 1
-
-
-def begun(out: Path | None, data: Path) -> Path:
-    """Return the folder of the run to resume: `data` itself, `out`, or the newest in `runs/` with the data's name.
-
-    Raises InputError if there is none.
-    """
-    if (data / ARGUMENTS_FILE).is_file():
-        return data.absolute()
-    wanted = _wanted(out, data)
-    candidates = [wanted]
-    if out is None and wanted.parent.is_dir():
-        prefix = f"{wanted.name}-"
-        candidates += [
-            child
-            for child in wanted.parent.iterdir()
-            if child.name.startswith(prefix) and child.name.removeprefix(prefix).isdigit()
-        ]
-    found = [child for child in candidates if (child / ARGUMENTS_FILE).is_file()]
-    if not found:
-        raise InputError(
-            f"expected a run to go on with in {near(wanted)}, got none: name its folder (`graft train --resume RUN`), "
-            "or train without --resume"
-        )
-    return max(found, key=lambda child: (child / ARGUMENTS_FILE).stat().st_mtime)
-
-
-def begun_by(job: str, out: Path | None, data: Path) -> Path | None:
-    """Return the folder that a `job` claimed before it was restarted; None if it claimed none.
-
-    A folder from which nothing can be resumed is removed. If `data` is a run to resume, the job claims no other.
-    """
-    if (data / ARGUMENTS_FILE).is_file():
-        return None
-    wanted = _wanted(out, data)
-    for folder in [wanted] if out is not None else wanted.parent.glob(f"{glob.escape(wanted.name)}*"):
-        with suppress(OSError):
-            if (folder / JOB_FILE).read_text(encoding="utf-8") == job:
-                if (folder / ARGUMENTS_FILE).is_file():
-                    return folder
-                remove(folder)
-    return None
-
-
-@contextmanager
-def locked(folder: Path) -> Iterator[None]:
-    """Keep other processes out of the run in `folder` while the block runs; the lock of a killed process is void.
-
-    Raises InputError if another process holds it.
-    """
-    from filelock import FileLock, Timeout
-
-    lock = FileLock(folder / LOCK_FILE, timeout=0)
-    try:
-        lock.acquire()
-    except Timeout:
-        raise InputError(
-            f"expected a run that no other process works on, got {near(folder)}, which one does: wait for it or stop it"
-        ) from None
-    try:
-        yield
-    finally:
-        (folder / LOCK_FILE).unlink(missing_ok=True)
-        lock.release()
-
-
 def was_refitted(folder: Path) -> bool:
     """Return whether the classifier in `folder` was also trained on val, after it was measured there."""
     try:
@@ -268,12 +155,6 @@ def fault_of_model(run: Run) -> str | None:
     return None
 
 
-def clear_away(folder: Path) -> None:
-    """Remove what killed processes left unfinished in the run in `folder`, while no other process works on it."""
-    for left in unfinished_below(folder):
-        remove(left)
-
-
 def read_run(folder: Path) -> Run:
     """Read the result of a finished run."""
     return run_of(folder, json.loads((folder / RESULT_FILE).read_text(encoding="utf-8")))
@@ -290,50 +171,3 @@ def run_of(folder: Path, values: dict[str, Any]) -> Run:
     if values.get("expected"):
         values["expected"] = Expected.from_dict(values["expected"])
     return Run(**values)
-
-
-def _wanted(out: Path | None, data: Path) -> Path:
-    """Return the path for the run. Raises InputError for a place inside the data."""
-    name = data.name if data.is_dir() else data.stem
-    # Made absolute at once, so that a later change of working directory does not move the run.
-    wanted = (out if out is not None else Path("runs") / name).expanduser().absolute()
-    if data.is_dir() and wanted.resolve().is_relative_to(data.resolve()):
-        raise InputError(f"expected a place outside the images, got {near(wanted)}, inside {data}: give another --out")
-    return wanted
-
-
-def check_outside_images(out: Path | None, data: Path, dataset: Dataset, apart: Sequence[Path] = ()) -> None:
-    """Refuse a place for the run among images that are files of their own, like those a manifest names.
-
-    `apart` lists the data of splits given separately. Raises InputError for a place inside a folder with images, or
-    inside the common parent of all such folders if that parent lies below the manifest's own folder.
-    """
-    wanted, beside = _wanted(out, data).resolve(), data.resolve().parent
-    folders = folders_of([images.source for images in dataset.splits.values()])
-    if not folders:
-        return
-    above = Path(os.path.commonpath(folders))
-    if above != beside and above.is_relative_to(beside):
-        folders.add(str(above))
-    folders |= {str(each.resolve()) for each in apart if each.is_dir()}
-    holding = next((each for each in (wanted, *wanted.parents) if str(each) in folders), None)
-    if holding is not None:
-        raise InputError(
-            f"expected a place outside the images, got {near(wanted)}, inside {holding}: give another --out"
-        )
-
-
-def _made(folder: Path, exists: bool) -> Path:
-    try:
-        folder.mkdir(parents=True, exist_ok=exists)
-    except FileExistsError:
-        raise
-    except OSError as error:
-        raise _cannot_make(folder, error.strerror or str(error)) from None
-    return folder
-
-
-def _cannot_make(folder: Path, reason: str) -> GraftError:
-    return GraftError(
-        f"expected to make the run folder {near(folder)}, got {reason}: give an --out that can be written"
-    )

@@ -3,7 +3,6 @@
 import json
 import math
 import shlex
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -15,7 +14,7 @@ from graft.data.dataset import Dataset
 from graft.data.handed_over import Given
 from graft.data.split_file import write_split
 from graft.data.table_options import checked_table
-from graft.errors import DataError, GraftError, InputError, Interrupted
+from graft.errors import GraftError, InputError, Interrupted
 from graft.features.determinism import repeatable
 from graft.files import write_json, write_table_aside
 from graft.given import path, seconds, truth, with_hints
@@ -55,22 +54,16 @@ from graft.workflows.prepare import (
     handed_over,
     with_several_labels,
 )
-from graft.workflows.run import (
-    ARGUMENTS_FILE,
+from graft.workflows.run import PLAN_FILE, RESULT_FILE, SPLIT_FILE, Run, fault_of_model, finished, near
+from graft.workflows.run_folder import (
     JOB_FILE,
-    PLAN_FILE,
-    RESULT_FILE,
-    SPLIT_FILE,
-    Run,
     begun,
     begun_by,
     check_free,
-    claim,
     clear_away,
-    fault_of_model,
-    finished,
+    holds_work,
     locked,
-    near,
+    new_folder,
 )
 from graft.workflows.together import follow, share, tell_run
 
@@ -270,28 +263,23 @@ def _begin(
     way: Way,
 ) -> Run:
     """Train into a new folder, which is removed again if it holds nothing that can be resumed."""
-    folder: Path | None = None
     try:
         check_free(place, source)
         decided = decide(arguments, images, sheet, way.logging.reporter, way.started, place=place)
-        folder = claim(place, source)
-        if way.processes.job is not None:
-            (folder / JOB_FILE).write_text(way.processes.job, encoding="utf-8")
-        with locked(folder):
+        with new_folder(place, source) as folder:
             try:
+                if way.processes.job is not None:
+                    (folder / JOB_FILE).write_text(way.processes.job, encoding="utf-8")
                 _write_beginning(folder, arguments, decided)
             except OSError as error:
                 raise _unwritable(folder, error, "and train again") from error
-            way.logging.begin(folder, arguments)
-            with _resumable(folder):
+            with _resumable(folder, way.logging.reporter):
+                way.logging.begin(folder, arguments)
                 return _carry_out(decided, folder, arguments, way)
-    except BaseException as error:
-        begun_with = folder is not None and (folder / ARGUMENTS_FILE).is_file()
-        if folder is not None and (isinstance(error, InputError) or not begun_with):
-            shutil.rmtree(folder, ignore_errors=True)
-        if isinstance(error, KeyboardInterrupt) and not begun_with:
-            raise Interrupted(None) from error
-        raise
+    except KeyboardInterrupt as interruption:
+        if isinstance(interruption, Interrupted):
+            raise
+        raise Interrupted(None) from interruption
 
 
 def _go_on(folder: Path, given: Arguments, images: Dataset | None, way: Way) -> Run:
@@ -315,15 +303,18 @@ def _go_on(folder: Path, given: Arguments, images: Dataset | None, way: Way) -> 
                 f"the result or the model in {near(folder)} is gone or damaged, so the run is finished again"
             )
         (folder / RESULT_FILE).unlink(missing_ok=True)
-        with repeatable(choice_of(arguments)), _resumable(folder):
+        with repeatable(choice_of(arguments)), _resumable(folder, way.logging.reporter):
             decided = decide(arguments, images, None, way.logging.reporter, way.started, _read_beginning(folder))
             way.logging.begin(folder, arguments)
             return _carry_out(decided, folder, arguments, way)
 
 
 @contextmanager
-def _resumable(folder: Path) -> Iterator[None]:
-    """On an interruption or a full disk within the block, say how to resume the run in `folder`."""
+def _resumable(folder: Path, reporter: Reporter) -> Iterator[None]:
+    """On an interruption or a full disk within the block, say how to resume the run in `folder`.
+
+    The same is noted of anything else that ends the block after something has been computed.
+    """
     go_on = f"{program()} train --resume {shlex.quote(near(folder))}"
     try:
         yield
@@ -332,6 +323,8 @@ def _resumable(folder: Path) -> Iterator[None]:
     except (OSError, GraftError) as error:
         cause = error if isinstance(error, OSError) else error.__cause__
         if isinstance(error, InputError) or not isinstance(cause, OSError):
+            if holds_work(folder):
+                reporter.note(f"what has been computed is kept: `{go_on}` goes on with it")
             raise
         raise _unwritable(folder, cause, f"then `{go_on}` goes on with it") from error
 
@@ -372,9 +365,6 @@ def _carry_out(decided: Decided, folder: Path, arguments: Arguments, way: Way) -
         # From here on, the level is not measured again, however often the rest is interrupted.
         write_measured(folder, measured)
     trained = fit_level(task, chosen, folder, measured)
-    if trained.skipped and arguments.strict:
-        name, reason = next(iter(trained.skipped.items()))
-        raise DataError(f"expected every image to be readable with --strict, got {name}: {reason}")
     run = finish(decided, trained, folder, way.started)
     (folder / JOB_FILE).unlink(missing_ok=True)
     return run

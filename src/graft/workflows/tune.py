@@ -50,7 +50,8 @@ from graft.words import counted, program
 from graft.workflows.arguments import Arguments, absolute, absolute_apart, absolute_table
 from graft.workflows.deciding import Decided, checked, choice_of, decide
 from graft.workflows.prepare import DATA_KINDS, Data, called, checked_data, handed_over
-from graft.workflows.run import check_makeable, clear_away, locked, near
+from graft.workflows.run import near
+from graft.workflows.run_folder import check_makeable, clear_away, locked
 from graft.workflows.starts import Starts
 
 MOST_TRIALS = 100_000

@@ -20,10 +20,11 @@ from graft.evaluation.label_scores import sigmoid
 from graft.evaluation.scores import Scores, score
 from graft.training.task import Task, Trained
 from graft.weights.model_files import is_on_hub
+from graft.weights.saved import ARGUMENTS_FILE
 from graft.words import counted
 from graft.workflows.kept_answers import KeptAnswers, KeptSplit
 from graft.workflows.own_images import trained_images
-from graft.workflows.run import ARGUMENTS_FILE, PLAN_FILE, SPLIT_FILE, near, was_refitted
+from graft.workflows.run import PLAN_FILE, SPLIT_FILE, near, was_refitted
 
 
 @dataclass(frozen=True)
