@@ -64,6 +64,22 @@ def test_groups_are_kept_out_as_near_to_the_fraction_as_they_allow() -> None:
     assert np.bincount(val.labels).tolist() == [20, 20]
 
 
+@pytest.mark.parametrize("copies", [0, 1, 3, 10, 40])
+def test_copies_among_single_images_come_to_both_sides_in_proportion(copies: int) -> None:
+    """Two classes of 120 images, some of which have a copy."""
+    labels, groups = [0, 1] * 120, list(range(240))
+    labels += [0, 1] * copies
+    groups += range(2 * copies)
+    held_out = []
+    for seed in range(40):
+        _, val = carve(images(labels, groups), 2, 0.2, seed)
+        assert val.groups is not None
+        assert np.bincount(val.labels).tolist() == [round(0.2 * (120 + copies))] * 2
+        held_out.append(2 * copies - len(set(range(2 * copies)) - set(val.groups.tolist())))
+    # A fifth of the pairs on average, to the nearest pair of each class.
+    assert abs(float(np.mean(held_out)) - 0.2 * 2 * copies) <= 1
+
+
 def test_a_class_of_two_large_groups_gives_the_smaller_one() -> None:
     _, val = carve(images([0] * 10 + [1] * 10, [0] * 6 + [1] * 4 + list(range(2, 12))), 2, 0.2, seed=0)
     assert sorted(np.bincount(val.labels).tolist()) == [2, 4]

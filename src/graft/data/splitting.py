@@ -97,9 +97,10 @@ def _carve_groups(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Hold out whole groups; return two masks, bool (N,): the images held out, and those alone in their group.
 
-    A group of two or more images is held out if that brings its classes closer to the wanted numbers, by squared
-    differences, and leaves images of each class behind. A class that then has no image held out, and none that is alone
-    in its group, gives its smallest group.
+    Of the images of a class, those in groups give their share of the wanted number, so that a few copies among many
+    single images do not all end up on one side. A group of two or more images is held out if that brings its classes
+    closer to these shares, by squared differences, and leaves images of each class behind. A class that then has no
+    image held out, and none that is alone in its group, gives its smallest group.
     """
     _, group, members = np.unique(groups, return_inverse=True, return_counts=True)
     alone = members[group] == 1
@@ -107,7 +108,9 @@ def _carve_groups(
     pairs, counts = np.unique(group * len(sizes) + labels, return_counts=True)
     starts = np.searchsorted(pairs, np.arange(len(members) + 1) * len(sizes)).tolist()
     classes, in_group = (pairs % len(sizes)).tolist(), counts.tolist()
-    missing, left = wanted.tolist(), sizes.tolist()
+    grouped = np.bincount(labels[~alone], minlength=len(sizes))
+    share = wanted * grouped / np.maximum(sizes, 1)
+    missing, left = share.tolist(), sizes.tolist()
     chosen = np.zeros(len(members), dtype=bool)
 
     def keep_out(number: int, whatever: bool = False) -> None:
@@ -121,10 +124,9 @@ def _carve_groups(
 
     for number in random.permutation(np.flatnonzero(members > 1)).tolist():
         keep_out(number)
-    lone = np.bincount(labels[alone], minlength=len(sizes))
-    for label in np.flatnonzero((np.array(missing) == wanted) & (wanted > 0) & (lone == 0)):
+    for label in np.flatnonzero((np.array(left) == sizes) & (wanted > 0) & (grouped == sizes)):
         for number in sorted(np.unique(group[labels == label]).tolist(), key=lambda number: members[number]):
-            if missing[label] == wanted[label]:
+            if left[label] == sizes[label]:
                 keep_out(number, whatever=True)
     return chosen[group], alone
 
