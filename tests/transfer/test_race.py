@@ -78,6 +78,18 @@ def test_the_measured_gain_counts_by_its_certainty_against_the_expectation() -> 
     assert standing.deviation == pytest.approx(weights.sum() ** -0.5)
 
 
+def test_a_gain_far_beyond_the_expectation_is_believed_and_grows_without_a_jump() -> None:
+    found = {count: standings_of(CONTESTANTS, trials(head=50, crown=50 + count)) for count in range(0, 150, 2)}
+    gains = {count: by_level(standings)["frozen:0.4"] for count, standings in found.items()}
+    expected = [each.expected for each in gains.values()]
+    # Half of all images more: what was expected, two points, hardly counts any more.
+    assert gains[100].gain == pytest.approx(0.5) and gains[100].expected > 0.48
+    # A gain within the usual range is still drawn to it.
+    assert gains[20].expected < 0.1
+    steps = np.diff(expected)
+    assert (steps > 0).all() and steps.max() < 0.03
+
+
 def test_a_level_that_was_not_tried_keeps_what_was_expected_and_cannot_win() -> None:
     hopeful = (CONTESTANTS[0], Contestant("frozen:0.4", 0.2, 0.05, 60.0))
     standings = standings_of(hopeful, trials(head=120))

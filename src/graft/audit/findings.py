@@ -85,7 +85,7 @@ def class_findings(dataset: Dataset) -> Iterator[Finding]:
                 "warning",
                 f"{most!r} has {present[most] / present[fewest]:.0f} times as many images{where} as {fewest!r} "
                 f"({present[most]:,} and {present[fewest]:,}): judge by the recall of each class, and add images of "
-                "rare classes or give those classes more weight",
+                f"rare classes{'' if dataset.label_sets is not None else ' or train with --class-weights balanced'}",
             )
     tiny = {name: count for name, count in present.items() if count < FEW}
     if tiny:

@@ -129,6 +129,32 @@ def test_a_split_that_is_unlike_the_rest_is_told_and_one_that_differs_by_chance_
     assert not list(split_alarms(other, other)) and not list(split_alarms(None, other))
 
 
+def test_a_split_with_other_class_shares_is_not_blamed_for_what_a_rare_class_costs() -> None:
+    """A class that is one in seventeen in val and half of test, and recognised in one of six images."""
+
+    def split(name: str, common: int, rare: int, known: float) -> Split:
+        labels = np.repeat([0, 1], [common, rare])
+        right = np.concatenate([np.arange(common) >= 0.01 * common, np.arange(rare) < known * rare])
+        answered = np.where(right, labels, 1 - labels)
+        probabilities = np.full((len(labels), 2), 0.1)
+        probabilities[np.arange(len(labels)), answered] = 0.9
+        return Split(name, score(probabilities, labels, ("car", "truck")))
+
+    val, test = split("val", 160, 10, 0.15), split("test", 150, 150, 0.15)
+    (alarm,) = split_alarms(test, val)
+    assert (alarm.kind, alarm.severity) == ("class_shares_differ", "warning")
+    assert (
+        f"it would be {(160 * 148 + 10 * 23) / (170 * 150):.1%}" in alarm.sentence
+        and "`--class-weights balanced`" in alarm.sentence
+    )
+    # The common class fails, too: no share explains that.
+    damaged = split("test", 150, 150, 0.15)
+    labels = np.repeat([0, 1], [150, 150])
+    probabilities = np.full((300, 2), 0.5) + np.random.default_rng(0).normal(0, 0.1, (300, 2))
+    damaged = replace(damaged, scores=score(probabilities, labels, ("car", "truck")))
+    assert [each.kind for each in split_alarms(damaged, val)] == ["split_differs"]
+
+
 def test_neither_splits_nor_probabilities_are_blamed_for_what_groups_differ_by() -> None:
     random, groups, blamed = np.random.default_rng(0), np.repeat(np.arange(10), 80), np.zeros((2, 2))
     labels = np.arange(800) % 4

@@ -8,6 +8,7 @@ import numpy as np
 from graft.evaluation.answers import Answers
 from graft.evaluation.intervals import accuracy_interval, chance_of_so_few, effective_count, wilson_interval
 from graft.evaluation.report.values import Alarm, Finding, Pair, Report, Severity, Split, Trust, Verdict
+from graft.evaluation.scores import Scores
 from graft.evaluation.slices import Slice
 from graft.words import counted, independent
 
@@ -184,14 +185,33 @@ def audit_alarms(findings: Sequence[Finding], images: int) -> Iterator[Alarm]:
 def split_alarms(one: Split | None, other: Split | None) -> Iterator[Alarm]:
     """Yield an alarm if the classifier is worse on the test split than on val by more than chance explains.
 
-    Images in groups count as the number of independent ones they are worth.
+    Images in groups count as the number of independent ones they are worth. A classifier that knows a rare class less
+    well is worse where that class is not rare: if the gap closes once the classes of the test split are weighted as in
+    val, the alarm says that instead.
     """
     if one is None or other is None:
         return
     low, high = one.scores, other.scores
-    counts = [max(1, round(each.worth or each.n)) for each in (low, high)]
-    chance = two_rates(round(low.top1 * counts[0]), counts[0], round(high.top1 * counts[1]), counts[1])
-    if chance < CHANCE:
+    count = max(1, round(high.worth or high.n))
+    of_high = round(high.top1 * count), count
+
+    def worse(accuracy: float, number: float) -> bool:
+        count = max(1, round(number))
+        return two_rates(round(accuracy * count), count, *of_high) < CHANCE
+
+    if not worse(low.top1, low.worth or low.n):
+        return
+    weighted, number = _weighted_as(low, high)
+    if not worse(weighted, number):
+        yield Alarm(
+            "class_shares_differ",
+            "warning",
+            f"classes are not as frequent in {one.name}",
+            f"Accuracy is {low.top1:.1%} on {counted(low.n, 'image')} of {one.name}, but {high.top1:.1%} on "
+            f"{high.n:,} of {other.name}, because the classes have other shares; with those of {other.name} it would "
+            f"be {weighted:.1%}. Judge by the recall of each class; `--class-weights balanced` makes them more alike.",
+        )
+    else:
         yield Alarm(
             "split_differs",
             "error",
@@ -200,6 +220,20 @@ def split_alarms(one: Split | None, other: Split | None) -> Iterator[Alarm]:
             f"{high.n:,} of {other.name}: check whether the images or labels of {one.name} are damaged or come from "
             "elsewhere.",
         )
+
+
+def _weighted_as(low: Scores, high: Scores) -> tuple[float, float]:
+    """Return the accuracy of `low` with its classes weighted by their shares in `high`, of those that both have.
+
+    With it comes the number of images, independent and equally weighted, that it is worth (Kish 1965).
+    """
+    count, of_high = (each.confusion.sum(1).astype(np.float64) for each in (low, high))
+    both = (count > 0) & (of_high > 0)
+    if not both.any():
+        return low.top1, low.worth or low.n
+    count, right, wanted = count[both], low.confusion.diagonal()[both], of_high[both] / of_high[both].sum()
+    worth = 1.0 if low.worth is None else low.worth / low.n
+    return float(wanted @ (right / count)), worth / float((wanted**2 / count).sum())
 
 
 def trust_alarms(trust: Trust | None) -> Iterator[Alarm]:
