@@ -108,6 +108,41 @@ def test_the_intervals_hold_in_about_95_cases_of_100(of_seeds: float, carved: bo
         assert 0.9 < held < 0.995
 
 
+@pytest.mark.parametrize(("number", "size", "of_seeds"), [(30, 20, 0.0), (10, 30, 0.02)])
+def test_the_intervals_hold_for_groups_that_differ_under_several_seeds(number: int, size: int, of_seeds: float) -> None:
+    random, of_one = np.random.default_rng(0), np.repeat(np.arange(number), size)
+    count, cases, held = len(of_one), 200, np.zeros((2, 2))
+    images, groups, seeds = np.tile(np.arange(count), 3), np.tile(of_one, 3), np.repeat(np.arange(3), count)
+    for _ in range(cases):
+        rate, shift = random.beta(8, 2, number), random.normal(0, 0.1, number)
+        luck = of_seeds * random.normal(size=(2, 3))[:, seeds]
+        drawn = np.where(random.random((2, 3 * count)) < 0.7, random.random(count)[images], random.random(3 * count))
+        one = drawn[0] < np.clip(rate[groups] + luck[0], 0, 1)
+        two = drawn[1] < np.clip((rate + shift)[groups] + luck[1], 0, 1)
+        for at, known in enumerate((groups, None)):
+            low, high = accuracy(one, images, seeds, known).ci95
+            lower, higher = paired_difference(one, two, images, seeds, known).ci95
+            # Rates clipped at 1 lose 0.005 on average.
+            held[at] += (low <= 0.8 <= high, lower <= 0.005 <= higher)
+    assert (held[0] >= 0.9 * cases).all() and (held[1] < 0.88 * cases).all()
+
+
+def test_where_nearly_every_image_is_its_own_group_intervals_are_those_of_images() -> None:
+    right, other = paired(70, 12, 4, 14)
+    images, seeds, groups = np.arange(100), np.zeros(100, int), np.arange(100)
+    groups[1] = 0
+    expected = paired_difference(right, other, images, seeds)
+    assert paired_difference(right, other, images, seeds, groups) == expected
+    assert accuracy(right, images, seeds, groups) == accuracy(right, images, seeds)
+
+
+def test_one_group_proves_nothing_under_any_number_of_seeds() -> None:
+    right, other = (np.tile(each, 3) for each in paired(70, 30, 0, 0))
+    images, seeds = np.tile(np.arange(100), 3), np.repeat(np.arange(3), 100)
+    low, high = paired_difference(right, other, images, seeds, np.zeros(300, int)).ci95
+    assert low < 0 < high
+
+
 def test_a_mean_over_seeds_has_students_interval() -> None:
     values = np.array([0.4, 0.7, 0.55, 0.5])
     found = mean_over_seeds(values)

@@ -13,6 +13,7 @@ from graft.progress import Reporter
 from graft.training.mirroring import Mirroring, try_mirroring, with_flips_tried
 from graft.training.recipe import Recipe
 from graft.training.task import Task
+from graft.transfer.race import paired_gain
 from graft.weights.base import load_base, untrained_base
 
 BASE = "mobilenet_v1_025_imagenet.safetensors"
@@ -68,6 +69,20 @@ def test_the_same_seed_tries_the_same(digits: Dataset, shared: Path) -> None:
     found = try_mirroring(task)
     assert found is not None and found == try_mirroring(task)
     assert found.mirrored < found.accuracy - 0.04 and found.n == 500
+
+
+def test_the_error_of_a_difference_is_by_groups(digits: Dataset, shared: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    images, known = digits.splits[TRAIN], []
+
+    def kept(right: np.ndarray, other: np.ndarray, units: np.ndarray | None) -> tuple[float, float]:
+        known.append(units)
+        return paired_gain(right, other, units)
+
+    monkeypatch.setattr("graft.training.mirroring.paired_gain", kept)
+    grouped = replace(images, groups=np.arange(len(images)) // 5)
+    found = try_mirroring(task_of(replace(digits, splits={**digits.splits, TRAIN: grouped}), shared, Recipe()))
+    (units,) = known
+    assert found is not None and len(units) == found.n and len(np.unique(units)) == 100
 
 
 @pytest.mark.parametrize("recipe", [Recipe(flip=True), Recipe(flip=False), Recipe(augment="none")])

@@ -75,6 +75,13 @@ def test_an_accuracy_that_the_majority_class_explains_is_told(right: int, said: 
     assert all("(54.0%)" in note for note in notes)
 
 
+def test_an_accuracy_over_few_groups_is_told_even_where_as_many_images_would_prove_it() -> None:
+    labels, groups = np.repeat([0, 1], [54, 46]), np.arange(100) // 25
+    answers = np.where(np.arange(100) < 80, labels, 1 - labels)
+    (note,) = notes_on_baseline(np.eye(2)[answers], labels, groups)
+    assert "over 4 groups) cannot be told from always answering" in note
+
+
 @pytest.fixture(scope="module")
 def letters(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Six Cyrillic letters, ten images of each."""

@@ -1,5 +1,6 @@
 """Levels compared on letters, and the verdicts on made-up figures."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +19,7 @@ from graft.training.recipe import Recipe
 from graft.transfer.levels import Plan
 from graft.workflows.compare import compare
 from graft.workflows.contact_sheet import check_png
-from graft.workflows.prepare import BaseOptions
+from graft.workflows.prepare import BaseOptions, DataOptions
 from graft.workflows.train import train
 
 LEVELS = ("scratch", "all", "stages:2", "head")
@@ -188,6 +189,24 @@ def test_the_curves_go_into_a_png_outside_the_images(letters: Path, tmp_path: Pa
             check_png(wrong, [letters], "--plot")
 
 
+def test_images_in_groups_are_compared_by_groups(letters: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    runs, noted = [], []
+
+    def kept(of_levels, *more):
+        runs.extend(training for of_level in of_levels.values() for training in of_level)
+        return summarise(of_levels, *more)
+
+    monkeypatch.setattr("graft.workflows.compare.summarise", kept)
+    monkeypatch.setattr("graft.training.fitting.notes_on_baseline", lambda *given: noted.append(given[2]) or ())
+    data = DataOptions(letters / "train", group=r"(\d)\.png")
+    found = compare(data, "latin_letters", "head,head:stages", 1, quiet=True)
+    for each, of_val in zip(runs, noted, strict=True):
+        # The last digit of a name is its group, and val holds whole groups.
+        assert len(each.groups) == len(each.right) == found.images > len(np.unique(each.groups))
+        np.testing.assert_array_equal(each.groups, of_val)
+        assert 1 <= each.val_images < found.images
+
+
 # Made-up figures from here on: 100 images, three seeds.
 
 
@@ -215,6 +234,20 @@ def test_of_equal_levels_the_cheaper_is_the_best_and_differences_are_paired_by_i
     assert outcomes[0].difference.sign == -1
     assert outcomes[1].difference.value == 0
     assert outcomes[2].difference is None
+
+
+def test_levels_on_few_groups_are_not_told_apart_by_their_many_images() -> None:
+    right, groups = np.arange(100) % 10 > 0, np.arange(100) // 25
+    # All that one level does better, it does on one patient.
+    other = right & (np.arange(100) >= 15)
+
+    def outcome(known: np.ndarray | None):
+        made = {"scratch": other, "all": right}
+        trainings = {level: [replace(training(0, [0.5]), right=each, groups=known)] for level, each in made.items()}
+        return summary(**trainings)[1][0]
+
+    assert outcome(None).difference.sign == -1 and outcome(groups).difference.sign == 0
+    assert np.ptp(outcome(groups).top1.ci95) > np.ptp(outcome(None).top1.ci95)
 
 
 def test_a_claim_holds_fails_or_is_undecided_by_the_interval_of_the_paired_difference() -> None:

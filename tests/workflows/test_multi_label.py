@@ -8,6 +8,7 @@ import shutil
 from dataclasses import replace
 from io import StringIO
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pyarrow.parquet
@@ -22,7 +23,7 @@ from graft.evaluation.label_scores import mean_average_precision
 from graft.features.engine import choose
 from graft.features.extraction import extract
 from graft.progress import Reporter
-from graft.training import memory
+from graft.training import label_race, memory
 from graft.training.recipe import Recipe
 from graft.transfer.label_head import fit_label_head
 from graft.weights.base import load_base
@@ -136,6 +137,18 @@ def test_stages_are_trained_and_their_epochs_told_by_mean_average_precision(tabl
     assert graft.load(run.folder).predict_proba(table.parent / "0000.png").shape == (1, len(LETTERS))
 
 
+def test_a_run_says_that_f1_is_measured_where_its_thresholds_were_chosen(
+    run: graft.Run, table: Path, tmp_path: Path
+) -> None:
+    trained = graft.train(table, level="frozen:0.4", recipe=Recipe(epochs=1, views=1), out=tmp_path / "run", **OPTIONS)
+    (said,) = [note for note in trained.notes if "F1 on val is optimistic" in note]
+    assert f"{trained.val.n:,} images" in said
+    report = json.loads((trained.folder / "report.json").read_text())
+    assert said in report["notes"] and "F1 on val is optimistic" in (trained.folder / "report.html").read_text()
+    # The thresholds of a head are chosen on folds of train.
+    assert not any("F1 on val" in note for note in run.notes)
+
+
 def test_auto_takes_a_level_by_mean_average_precision_and_says_why(table: Path, tmp_path: Path) -> None:
     run = graft.train(table, level="auto", recipe=Recipe(epochs=1, views=1), out=tmp_path / "run", **OPTIONS)
     reasons = json.loads((run.folder / "plan.json").read_text())["reasons"]
@@ -147,7 +160,7 @@ def test_auto_takes_a_level_by_mean_average_precision_and_says_why(table: Path, 
 def test_auto_takes_no_level_that_no_time_is_left_to_train_again(
     table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("graft.training.label_race._gain", lambda measured, other: (0.1, 0.0))
+    monkeypatch.setattr("graft.training.label_race._gain", lambda measured, other, groups: (0.1, 0.0))
     options = {"level": "auto", "recipe": Recipe(epochs=1, views=1), **OPTIONS}
     assert graft.train(table, out=tmp_path / "in-time", **options).level == "frozen:0.4"
     monkeypatch.setattr("graft.training.label_race.has_time", lambda task, plan, found: plan.level.startswith("head"))
@@ -155,6 +168,25 @@ def test_auto_takes_no_level_that_no_time_is_left_to_train_again(
     assert run.level == "head:stages"
     reasons = json.loads((run.folder / "plan.json").read_text())["reasons"]
     assert "no time is left to train frozen:0.4 once more" in reasons
+
+
+def test_a_gain_on_few_groups_is_less_certain_than_on_as_many_images() -> None:
+    random, groups = np.random.default_rng(0), np.repeat(np.arange(20), 10)
+    matrix = np.repeat(random.random((20, 3)) < 0.4, 10, axis=0).astype(np.float32)
+    # Images of a group are nearly the same, so are the answers to them.
+    two = [
+        SimpleNamespace(
+            trained=SimpleNamespace(
+                logits={VAL: matrix * strength + np.repeat(random.normal(size=(20, 3)), 10, axis=0)},
+                labels={VAL: matrix},
+            )
+        )
+        for strength in (2.0, 1.0)
+    ]
+    (gain, by_images), (again, by_groups) = label_race._gain(*two), label_race._gain(*two, groups)
+    assert gain == again and by_groups > 2 * by_images
+    # Groups of one image each are images.
+    assert label_race._gain(*two, np.arange(200)) == pytest.approx((gain, by_images))
 
 
 def test_on_the_same_features_it_is_as_good_as_scikit_learns_one_vs_rest(table: Path) -> None:

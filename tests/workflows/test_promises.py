@@ -14,11 +14,15 @@ from safetensors.torch import save_file
 from written_letters import write_letters
 
 from graft.errors import InputError, WeightsError
+from graft.evaluation.intervals import wilson_interval
+from graft.evaluation.paired import Estimate, paired_difference
 from graft.images.letters import CYRILLIC
 from graft.serving.predictor import load
+from graft.serving.several_views import Views
 from graft.weights.calibration import Calibration
 from graft.workflows.contest import evaluate_two
 from graft.workflows.evaluate import evaluate
+from graft.workflows.predict import measured_gain
 from graft.workflows.prepare import DataOptions
 from graft.workflows.robustness import evaluate_robustness
 from graft.workflows.train import train
@@ -251,4 +255,32 @@ def test_corrupted_images_are_answered_worse_and_the_time_decides_how_many(place
     assert {row.severity for row in found.rows} == {1, 2, 3, 4, 5} and len(found.rows) % 5 == 0
     mild, hard = (np.mean([row.top1 for row in found.rows if row.severity == severity]) for severity in (1, 5))
     assert found.clean >= mild > hard
+    for row in found.rows:
+        assert row.top1_ci95 == pytest.approx(wilson_interval(round(row.top1 * found.n), found.n))
     assert list(found.by_corruption().values()) == sorted(found.by_corruption().values())
+
+
+def test_corrupted_images_in_groups_count_as_groups(place: Path) -> None:
+    asked = evaluate(place / "run", DataOptions(place / "new", group=r"(\d)\.png"), quiet=True)
+    found = evaluate_robustness(asked, time_limit="1ms", quiet=True)
+    assert len(np.unique(asked.answered.images.groups)) == 10
+    for row in found.rows:
+        low, high = wilson_interval(row.top1 * found.n, found.n)
+        assert row.top1_ci95[1] - row.top1_ci95[0] > high - low
+
+
+def test_what_several_views_are_worth_is_by_groups(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = write_letters(tmp_path / "letters", CYRILLIC[:4], 30)
+    train(DataOptions(data, group=r"(\d)\.png"), "latin_letters", "head", out=tmp_path / "run", quiet=True)
+    known = []
+
+    def kept(
+        right: np.ndarray, other: np.ndarray, images: np.ndarray, seeds: np.ndarray, groups: np.ndarray
+    ) -> Estimate:
+        known.append(groups)
+        return paired_difference(right, other, images, seeds, groups)
+
+    monkeypatch.setattr("graft.evaluation.paired.paired_difference", kept)
+    gain = measured_gain(tmp_path / "run", load(tmp_path / "run"), Views(flip=True))
+    (groups,) = known
+    assert len(groups) == gain.n > len(np.unique(groups))

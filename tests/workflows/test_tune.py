@@ -13,6 +13,7 @@ from written_letters import files, write_letters
 
 import graft
 from graft.errors import InputError
+from graft.evaluation.paired import paired_difference
 from graft.features import extraction
 from graft.files import write_aside
 from graft.images.letters import CYRILLIC
@@ -20,6 +21,7 @@ from graft.training.fitting import measure
 from graft.training.recipe_file import read_recipe, settings_of, with_settings
 from graft.training.tuning import SPACE, Trial, best_of, propose, searched_around
 from graft.workflows.deciding import decide
+from graft.workflows.prepare import DataOptions
 
 pytest.importorskip("optuna", reason="needs graft-vision[tune]")
 
@@ -78,6 +80,24 @@ def test_the_best_recipe_trains_and_the_verdict_is_by_test(letters: Path, tmp_pa
     run = graft.train(letters, recipe=found.recipe, out=tmp_path / "run", quiet=True)
     assert (run.level, run.base) == (best.level, "latin_letters")
     assert json.loads(json.dumps(found.to_dict()))["best"]["number"] == best.number
+
+
+def test_images_in_groups_are_compared_by_groups(
+    letters: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    known = []
+
+    def kept(right: np.ndarray, other: np.ndarray, images: np.ndarray, seeds: np.ndarray, groups: np.ndarray) -> Any:
+        known.append(groups)
+        return paired_difference(right, other, images, seeds, groups)
+
+    monkeypatch.setattr("graft.workflows.tune.paired_difference", kept)
+    # The best trial is another than the usual one, and is compared with it on test.
+    monkeypatch.setattr("graft.workflows.tune.best_of", lambda done, stages: done[-1])
+    data = DataOptions(letters, group=r"(\d)\.png")
+    found = graft.tune(data, "latin_letters", trials=2, out=tmp_path / "search", **OPTIONS)
+    (groups,) = known
+    assert len(groups) == found.n and 1 < len(np.unique(groups)) < found.n
 
 
 def test_the_command_searches_and_trains_by_what_it_found(letters: Path, tmp_path: Path) -> None:

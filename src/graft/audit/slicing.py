@@ -29,7 +29,7 @@ def slices_of(images: Images, right: np.ndarray, levels: Levels, reporter: Repor
     looks = look(images, reporter=reporter, levels=levels)
     keys = [images.key(index) for index in range(len(images))]
     parts = parts_of(measures_of(looks, np.arange(len(images))), keys, images.labels, images.groups)
-    return compare_slices(right, images.labels, parts)
+    return compare_slices(right, images.labels, parts, images.groups)
 
 
 def measures_of(looks: Looks, rows: np.ndarray) -> dict[str, np.ndarray]:
@@ -57,5 +57,5 @@ def parts_of(
     if len(set(zip(folders, labels.tolist(), strict=True))) > len(set(folders)) > 1:
         parts |= parts_by("folder", folders)
     if groups is not None:
-        parts |= parts_by("group", [str(group) for group in groups.tolist()])
+        parts |= parts_by("group", groups)
     return parts

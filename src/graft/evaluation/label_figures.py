@@ -15,7 +15,7 @@ from graft.words import counted
 
 @dataclass(frozen=True, repr=False)
 class LabelFigures(Accuracy):
-    """Mean average precision on `n` images of a split with its 95 % bootstrap interval, and F1 at the thresholds.
+    """Mean average precision on `n` images of a split with its 95 % interval, and F1 at the thresholds.
 
     There is no top-1. `baseline` is the mean average precision of a random order. Figures are None where `n` is too
     small to measure anything; `with_copies` is as in `Accuracy`.

@@ -4,14 +4,13 @@ The functions work on plain arrays. Average precision needs no threshold and F1 
 probabilities of an image to sum to one, which they do not.
 """
 
-import math
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from graft.evaluation.intervals import Interval, bootstrap_interval, interval_in_words, wilson_interval
+from graft.evaluation.intervals import Interval, interval_in_words, wilson_interval
+from graft.evaluation.label_interval import mean_average_precision_interval
 from graft.evaluation.ranking import average_precision
 
 # A threshold is chosen on at least the first number of images with the label; with fewer, it is the second.
@@ -57,9 +56,10 @@ class LabelScores:
     """How well `n` images were given their labels.
 
     `mean_average_precision` is over the labels that some of the images have and others do not, and `baseline` is that
-    of a random order; its interval resamples images, by whole groups. `micro_f1` counts every label of every image, and
-    `macro_f1` is the mean over the labels that any image has. `exact` is the share of images with all labels correct,
-    and `majority` the share of images with the most frequent set of labels.
+    of a random order; its interval is by whole groups. With few images to a label the figure is too high, and the
+    interval reaches further down than up (see `mean_average_precision_interval`). `micro_f1` counts every label of
+    every image, and `macro_f1` is the mean over the labels that any image has. `exact` is the share of images with all
+    labels correct, and `majority` the share of images with the most frequent set of labels.
     """
 
     n: int
@@ -142,7 +142,7 @@ def score_labels(
 ) -> LabelScores:
     """Score `probabilities` (N, C) of labels against `matrix` (N, C) of 0 and 1; N is one or more.
 
-    A label is answered from its threshold, `thresholds` (C,), on. Images of one group, int (N,), are resampled together
+    A label is answered from its threshold, `thresholds` (C,), on. Images of one group, int (N,), count together
     for the interval. Raises ValueError for other shapes.
     """
     count, number = len(matrix), len(classes)
@@ -156,15 +156,7 @@ def score_labels(
     varied = _varied(matrix)
     interval = None
     if len(varied):
-        (drawn,) = bootstrap_interval(_resampled(probabilities[:, varied], actual[:, varied]), count, groups)
-        # An image drawn twice stands next to itself in the ranking, so resamples rank better than images do. The basic
-        # interval reverses that (Davison and Hinkley 1997, equation 5.6).
-        figure = mean_average_precision(probabilities, matrix) or 0.0
-        # A bootstrap cannot know errors that were not seen, so the interval reaches at least as low as for as many
-        # images without an error.
-        units = count if groups is None else len(np.unique(groups))
-        low = min(2 * figure - drawn[1], wilson_interval(units, units)[0])
-        interval = (max(0.0, low), min(1.0, 2 * figure - drawn[0]))
+        interval = mean_average_precision_interval(probabilities[:, varied], actual[:, varied], groups)
     both = int((actual & answered).sum())
     _, sizes = np.unique(actual, axis=0, return_counts=True)
     return LabelScores(
@@ -201,26 +193,3 @@ def _score_of(name: str, figures: np.ndarray, actual: np.ndarray, answered: np.n
         wilson_interval(both, of_label) if of_label else None,
         wilson_interval(both, called) if called else None,
     )
-
-
-def _resampled(figures: np.ndarray, actual: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
-    """Return a bootstrap statistic: mean average precision of images weighted by how often they were drawn."""
-    order = np.argsort(-figures, axis=0, kind="stable")
-    ranked = np.take_along_axis(figures, order, 0)
-    hits = np.take_along_axis(actual, order, 0)
-    # A threshold passes images of equal figures together: each counts with the precision at the last of them.
-    last = np.ones(ranked.shape, bool)
-    last[:-1] = ranked[1:] != ranked[:-1]
-    rows = np.where(last, np.arange(len(ranked))[:, None], len(ranked) - 1)
-    ends = np.minimum.accumulate(rows[::-1], 0)[::-1]
-
-    def figure(drawn: np.ndarray) -> float:
-        weight = drawn[order]
-        positive = weight * hits
-        true, all_passed = np.cumsum(positive, 0), np.cumsum(weight, 0)
-        precision = np.take_along_axis(true, ends, 0) / np.maximum(np.take_along_axis(all_passed, ends, 0), 1e-12)
-        total = true[-1]
-        present = total > 0
-        return float(((positive * precision).sum(0)[present] / total[present]).mean()) if present.any() else math.nan
-
-    return lambda drawn: np.array([[figure(each)] for each in drawn])

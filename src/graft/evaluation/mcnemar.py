@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from graft.evaluation.intervals import HARDLY_GROUPED, Interval
-from graft.evaluation.paired import grouped_difference, paired_difference
+from graft.evaluation.paired import paired_difference
 
 
 @dataclass(frozen=True)
@@ -57,11 +57,9 @@ def compare_answers(right: np.ndarray, other: np.ndarray, groups: np.ndarray | N
     first, second = int((right & ~other).sum()), int((~right & other).sum())
     count, difference = len(right), (first - second) / len(right)
     number = count if groups is None else len(np.unique(groups))
-    if groups is not None and number <= HARDLY_GROUPED * count:
-        of_groups = grouped_difference(right, other, groups)
-        assert of_groups.ci95 is not None
-        return Difference(count, difference, of_groups.ci95, first, second, None, number)
     # Newcombe's interval for paired rates: unlike a bootstrap, it never calls a difference of 0 certain.
-    found = paired_difference(right, other, np.arange(count), np.zeros(count, dtype=np.int64))
+    found = paired_difference(right, other, np.arange(count), np.zeros(count, dtype=np.int64), groups)
     assert found.ci95 is not None
+    if number <= HARDLY_GROUPED * count:
+        return Difference(count, difference, found.ci95, first, second, None, number)
     return Difference(count, difference, found.ci95, first, second, mcnemar(first, second))

@@ -1,16 +1,18 @@
 """Parts of the images on which a classifier does worse than their classes explain, corrected for the number of parts.
 
 Each image of a part is compared with others of its own class, so a class that is both hard and dark raises no alarm.
-`graft evaluate --slices` and the report of a run use these same functions.
+Images of one group, like those of one patient, are often dark together and wrong together, so a part must also do worse
+than groups explain. `graft evaluate --slices` and the report of a run use these same functions.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+import math
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
-from graft.evaluation.intervals import Interval, hypergeometric, wilson_interval
+from graft.evaluation.intervals import HARDLY_GROUPED, Interval, accuracy_interval, hypergeometric
 
 # Smaller parts tell nothing, and testing them makes findings in others less certain.
 FEWEST_IN_SLICE = 10
@@ -24,7 +26,8 @@ SHARED = 0.4
 # With more wrong answers than this, the normal distribution is accurate enough.
 MOST_COUNTED = 2000
 
-# The images that have a value of an attribute, bool (N,).
+# The rows of the images that have a value of an attribute, int (n,), each once. Masks would take memory quadratic in
+# the images where the values are many.
 Parts = dict[tuple[str, str], np.ndarray]
 
 
@@ -79,48 +82,71 @@ def ends_of(attribute: str, words: tuple[str, str], values: np.ndarray) -> Parts
         if count < FEWEST_IN_SLICE or values[order[count]] >= values[order[-1 - count]]:
             continue
         for word, rows in zip(words, (order[:count], order[-count:]), strict=True):
-            found[attribute, f"the {word} {part:.0%}"] = np.isin(np.arange(len(values)), rows)
+            found[attribute, f"the {word} {part:.0%}"] = np.sort(rows)
     return found
 
 
-def parts_by(attribute: str, values: Sequence[str]) -> Parts:
-    """Return the images with each value, (N,), of an attribute."""
-    column = np.array(values, dtype=object)
-    return {(attribute, value): column == value for value in sorted(set(values))}
+def parts_by(attribute: str, values: Sequence[str] | np.ndarray) -> Parts:
+    """Return the images with each value, (N,), of an attribute, but for values of too few or too many to compare."""
+    # As objects, texts take no more memory than they have letters.
+    column = values if isinstance(values, np.ndarray) else np.array(values, dtype=object)
+    named, index, counts = np.unique(column, return_inverse=True, return_counts=True)
+    order, ends = np.argsort(index, kind="stable"), np.cumsum(counts)
+    compared = np.flatnonzero((counts >= FEWEST_IN_SLICE) & (counts <= len(column) - FEWEST_IN_SLICE))
+    return {(attribute, str(named[at])): order[ends[at] - counts[at] : ends[at]] for at in compared.tolist()}
 
 
 def compare_slices(
-    right: np.ndarray, labels: np.ndarray, parts: Mapping[tuple[str, str], np.ndarray]
+    right: np.ndarray, labels: np.ndarray, parts: Parts, groups: np.ndarray | None = None
 ) -> tuple[Slice, ...]:
     """Compare answers that are `right`, bool (N,), to `labels`, int (N,), over parts of the images; worst first.
 
-    Parts of fewer than `FEWEST_IN_SLICE` images, or that leave fewer, are skipped.
+    Parts of fewer than `FEWEST_IN_SLICE` images, or that leave fewer, are skipped. Images of the same group, int (N,),
+    are not independent; when nearly every image is its own group, groups make no difference.
     """
     _, strata = np.unique(labels, return_inverse=True)
     size = np.bincount(strata)
     wrong = np.bincount(strata, ~right, len(size)).astype(np.int64)
+    count_of_group = np.zeros(0, np.int64)
+    if groups is not None:
+        _, groups = np.unique(groups, return_inverse=True)
+        count_of_group = np.bincount(groups)
+        if len(count_of_group) > HARDLY_GROUPED * len(right):
+            groups = None
     looked_at = {
-        name: part for name, part in parts.items() if FEWEST_IN_SLICE <= part.sum() <= len(right) - FEWEST_IN_SLICE
+        name: rows for name, rows in parts.items() if FEWEST_IN_SLICE <= len(rows) <= len(right) - FEWEST_IN_SLICE
     }
     found, chances = [], []
-    for (attribute, value), part in looked_at.items():
-        count, errors = int(part.sum()), int((~right)[part].sum())
-        drawn = np.bincount(strata[part], minlength=len(size))
+    for (attribute, value), rows in looked_at.items():
+        count, errors = len(rows), int((~right)[rows].sum())
+        drawn = np.bincount(strata[rows], minlength=len(size))
         expected = 1 - float((drawn * wrong / size).sum()) / count
-        top1, ci95 = 1 - errors / count, wilson_interval(count - errors, count)
-        chances.append(chance_of_so_many(errors, size, wrong, drawn))
-        found.append(Slice(attribute, value, count, top1, ci95, float(right[~part].mean()), expected, 1.0, False))
+        chance, of_rows = chance_of_so_many(errors, size, wrong, drawn), None
+        if groups is not None and not _is_one_group(groups[rows], count_of_group):
+            of_rows = groups[rows]
+            chance = max(chance, chance_by_groups(right, strata, rows, groups))
+        rest = (int(right.sum()) - count + errors) / (len(right) - count)
+        ci95 = accuracy_interval(right[rows], of_rows)
+        chances.append(chance)
+        found.append(Slice(attribute, value, count, 1 - errors / count, ci95, rest, expected, 1.0, False))
     found = [replace(each, p_value=chance) for each, chance in zip(found, holm(chances), strict=True)]
     flagged: list[np.ndarray] = []
     slices = []
     for each in sorted(found, key=lambda each: (each.p_value, each.top1)):
-        part = looked_at[each.attribute, each.value]
+        rows = looked_at[each.attribute, each.value]
         worse = each.p_value <= LEVEL and each.expected - each.top1 >= GAP
-        alone = all((part & other).sum() <= SHARED * part.sum() for other in flagged)
-        if worse and alone:
-            flagged.append(part)
-        slices.append(replace(each, flagged=worse and alone))
+        alone = worse and all(
+            len(np.intersect1d(rows, other, assume_unique=True)) <= SHARED * len(rows) for other in flagged
+        )
+        if alone:
+            flagged.append(rows)
+        slices.append(replace(each, flagged=alone))
     return tuple(slices)
+
+
+def _is_one_group(groups: np.ndarray, count_of_group: np.ndarray) -> bool:
+    """Return whether `groups`, int (n,), of the images of a part are all images of one group."""
+    return bool((groups == groups[0]).all()) and len(groups) == int(count_of_group[groups[0]])
 
 
 def chance_of_so_many(errors: int, size: np.ndarray, wrong: np.ndarray, drawn: np.ndarray) -> float:
@@ -141,6 +167,40 @@ def chance_of_so_many(errors: int, size: np.ndarray, wrong: np.ndarray, drawn: n
     for at in mixed.tolist():
         total = np.convolve(total, _chances(int(size[at]), int(wrong[at]), int(drawn[at])))
     return min(1.0, float(total[max(errors - certain, 0) :].sum()))
+
+
+def chance_by_groups(right: np.ndarray, strata: np.ndarray, rows: np.ndarray, groups: np.ndarray) -> float:
+    """Return the chance of a part with `rows`, int (n,), doing at least as badly, where groups differ in difficulty.
+
+    The answers `right`, bool (N,), are to images of classes `strata` and of groups, both int (N,), numbered from zero.
+    It is twice the smaller of two chances. One compares images with others of their class and group, which tells most
+    where groups have images both in and outside the part. The other is between groups.
+    """
+    number = int(groups.max()) + 1
+    _, both = np.unique(strata * number + groups, return_inverse=True)
+    size, wrong = np.bincount(both), np.bincount(both, ~right).astype(np.int64)
+    within = chance_of_so_many(int((~right)[rows].sum()), size, wrong, np.bincount(both[rows], minlength=len(size)))
+    return min(1.0, 2 * min(within, _chance_between_groups(right, strata, rows, groups)))
+
+
+def _chance_between_groups(right: np.ndarray, strata: np.ndarray, rows: np.ndarray, groups: np.ndarray) -> float:
+    """Return the chance from the share that each group has in the errors beyond those that the classes explain.
+
+    None is expected, so the variance of their sum is that about zero (a score test, as in Liang and Zeger 1986,
+    Biometrika 73(1)), and the reference is Student's t for the number of groups. A part that lies in few of the groups
+    is found failing too rarely, not too often.
+    """
+    from scipy.special import stdtr
+
+    size = np.bincount(strata)
+    beyond = ~right - (np.bincount(strata, ~right) / size)[strata]
+    drawn = (np.bincount(strata[rows], minlength=len(size)) / size)[strata]
+    number = int(groups.max()) + 1
+    shares = np.bincount(groups[rows], beyond[rows], number) - np.bincount(groups, drawn * beyond, number)
+    total, squares = float(shares.sum()), float(np.square(shares).sum())
+    # In terms of the variance about their mean, this is the t of one sample, which is infinite if all are alike.
+    left = number * squares - total**2
+    return float(stdtr(number - 1, -total * math.sqrt((number - 1) / left))) if left > 0 else 1.0
 
 
 def _chances(count: int, wrong: int, drawn: int) -> np.ndarray:

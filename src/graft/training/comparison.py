@@ -24,16 +24,17 @@ class Training:
     """One level under one seed.
 
     `right`, bool (n,), says which images of the split were classified right at the end, and `rows`, int (n,), are their
-    rows in the source. `curve` (epochs + 1,) is the accuracy on `val_images` images by epoch, a single number for a
-    head.
+    rows in the source. `curve` (epochs + 1,) is the accuracy on val by epoch, a single number for a head, and
+    `val_images` is how many independent images val is worth. `groups`, int (n,), are those of the images of the split.
     """
 
     right: np.ndarray
     rows: np.ndarray
     curve: np.ndarray
-    val_images: int
+    val_images: float
     feature_seconds: float
     training_seconds: float
+    groups: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
@@ -183,15 +184,17 @@ def _outcome(plan: Plan, outlook: Outlook, runs: list[Training], best: list[Trai
     right = np.concatenate([each.right for each in runs])
     rows = np.concatenate([each.rows for each in runs])
     seeds = np.repeat(np.arange(len(runs)), [len(each.rows) for each in runs])
+    known = [each.groups for each in runs if each.groups is not None]
+    groups = np.concatenate(known) if len(known) == len(runs) else None
     difference = None
     if best is not None:
-        difference = paired_difference(right, np.concatenate([each.right for each in best]), rows, seeds)
+        difference = paired_difference(right, np.concatenate([each.right for each in best]), rows, seeds, groups)
     shapes = _shapes(runs)
     start, slope, asymptote = (float(values.mean()) for values in shapes.values()) if shapes else (None, None, None)
     return LevelOutcome(
         level=plan.level,
         cut=plan.cut,
-        top1=accuracy(right, rows, seeds),
+        top1=accuracy(right, rows, seeds, groups),
         by_seed=tuple(float(each.right.mean()) for each in runs),
         difference=difference,
         curves=tuple(tuple(each.curve.tolist()) for each in runs),

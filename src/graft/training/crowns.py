@@ -28,7 +28,7 @@ from graft.training.inputs import Inputs, SomeInputs, with_targets
 from graft.training.learning_rate_range import RATE_RANGE_FILE, RateRange, find_learning_rate
 from graft.training.loop import Watcher, crown_logits, fit_crown
 from graft.training.memory import check_step_fits
-from graft.training.notes import notes_on_curve
+from graft.training.notes import note_on_thresholds, notes_on_curve
 from graft.training.recipe import ResolvedRecipe
 from graft.training.task import Task, Trained
 from graft.training.time_budget import Budget
@@ -165,7 +165,11 @@ def measure_crown(
         training_seconds=time.perf_counter() - started,
         history=fit.history,
         notes=tuple(
-            f"level {plan.level}: {said}" for said in notes_on_curve(fit.history, fit.kept, start.recipe, task.refit)
+            f"level {plan.level}: {said}"
+            for said in (
+                *notes_on_curve(fit.history, fit.kept, start.recipe, task.refit),
+                *([] if task.dataset.label_sets is None else [note_on_thresholds(len(logits[VAL]))]),
+            )
         ),
         domain=_domain_of(task, plan, examples, start.precision),
         thresholds=thresholds_of(task, logits[VAL], examples.labels[VAL]),

@@ -41,7 +41,7 @@ from graft.training.examples import computed, frozen_features, more_crops
 from graft.training.heads import put_head, solve_head_on_crops, solve_stored_head, targets_of, thresholds_of
 from graft.training.memory import check_in_memory, note_on_streaming
 from graft.training.notes import notes_on_baseline
-from graft.training.task import Task, Trained, sample
+from graft.training.task import Task, Trained, groups_of_split, sample
 from graft.transfer.class_names.matching import note_on_others
 from graft.transfer.levels import Plan
 from graft.transfer.streamed_head import StoredRows
@@ -179,7 +179,8 @@ def _refitted_beside(
 
 def _measured(task: Task, plan: Plan, trained: Trained, examples: Examples | None) -> Measured:
     check_all_finite(task, plan, trained)
-    doubts = notes_on_baseline(trained.logits[VAL], trained.labels[VAL]) if trained.thresholds is None else ()
+    groups = groups_of_split(task.dataset, trained, VAL)
+    doubts = notes_on_baseline(trained.logits[VAL], trained.labels[VAL], groups) if trained.thresholds is None else ()
     return Measured(
         replace(trained, notes=(*trained.notes, *(f"level {plan.level}: {doubt}" for doubt in doubts))), examples
     )

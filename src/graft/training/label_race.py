@@ -11,7 +11,7 @@ from graft.training.fitting import Measured, measure_each
 from graft.training.racing import for_the_race, has_time
 from graft.training.reach import with_reach_tried
 from graft.training.recipe import Recipe
-from graft.training.task import Task
+from graft.training.task import Task, groups_of_split
 from graft.transfer.advisor import CONTENDERS
 from graft.transfer.levels import Plan, plan_level
 
@@ -62,7 +62,8 @@ def race_by_labels(task: Task, own_val: bool, ahead: bool = False) -> tuple[Plan
             f"{level}: mean average precision {figure:.1%} on {len(found[level].trained.logits[VAL]):,} images held out"
         )
         if leaders:
-            gain, error_of_gain = _gain(found[level], found[leaders[-1]])
+            groups = groups_of_split(tried_on.dataset, found[level].trained, VAL)
+            gain, error_of_gain = _gain(found[level], found[leaders[-1]], groups)
             said += f", {100 * gain:+.1f} points over {leaders[-1]} (standard error {100 * error_of_gain:.1f})"
         if not leaders or gain > max(TIE, error_of_gain):
             leaders.append(level)
@@ -80,14 +81,27 @@ def _figure(measured: Measured) -> float:
     return mean_average_precision(measured.trained.logits[VAL], measured.trained.labels[VAL]) or 0.0
 
 
-def _gain(measured: Measured, other: Measured) -> tuple[float, float]:
-    """Return the difference in mean average precision on the same images, and its standard error by bootstrap."""
+def _gain(measured: Measured, other: Measured, groups: np.ndarray | None = None) -> tuple[float, float]:
+    """Return the difference in mean average precision on the same images, and its standard error by bootstrap.
+
+    Images of one group, int (N,), are drawn together, since they are right or wrong together.
+    """
     matrix = measured.trained.labels[VAL]
     of_both = [each.trained.logits[VAL] for each in (measured, other)]
     random, drawn = np.random.default_rng(0), []
+    by_group = None if groups is None else _rows_by_group(groups)
     for _ in range(RESAMPLES):
-        rows = random.integers(0, len(matrix), len(matrix))
+        if by_group is None:
+            rows = random.integers(0, len(matrix), len(matrix))
+        else:
+            rows = np.concatenate([by_group[at] for at in random.integers(0, len(by_group), len(by_group)).tolist()])
         one, two = (mean_average_precision(logits[rows], matrix[rows]) for logits in of_both)
         if one is not None and two is not None:
             drawn.append(one - two)
     return _figure(measured) - _figure(other), float(np.std(drawn)) if drawn else 1.0
+
+
+def _rows_by_group(groups: np.ndarray) -> list[np.ndarray]:
+    _, index = np.unique(groups, return_inverse=True)
+    order = np.argsort(index, kind="stable")
+    return np.split(order, np.cumsum(np.bincount(index))[:-1])

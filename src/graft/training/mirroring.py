@@ -73,5 +73,6 @@ def try_mirroring(task: Task) -> Mirroring | None:
     with threadpool_limits(1):
         right = (held_out_answers(plain[0], labels, fold) == labels)[held_out]
         of_mirrored = (held_out_answers(plain[0], labels, fold, mirrored[0]) == labels)[held_out]
-    _, error = paired_gain(of_mirrored, right)
+    groups = None if shown.groups is None else shown.groups[held_out]
+    _, error = paired_gain(of_mirrored, right, groups)
     return Mirroring(float(right.mean()), float(of_mirrored.mean()), error, len(right))

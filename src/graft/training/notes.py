@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from graft.evaluation.intervals import wilson_interval
+from graft.evaluation.intervals import accuracy_interval, interval_in_words
 from graft.training.history import Epoch, rank
 from graft.training.recipe import ResolvedRecipe
 from graft.training.schedules import stale_epochs
@@ -37,17 +37,27 @@ def notes_on_curve(history: Sequence[Epoch], kept: int, recipe: ResolvedRecipe, 
         yield f"the val loss ended above its start ({curve}): {advice}"
 
 
-def notes_on_baseline(logits: np.ndarray, labels: np.ndarray) -> Iterator[str]:
+def note_on_thresholds(count: int) -> str:
+    """Return a sentence on thresholds that are chosen on the same `count` images of val that F1 is measured on."""
+    return (
+        "F1 on val is optimistic, as the thresholds were chosen for the highest F1 on the same "
+        f"{counted(count, 'image')}: judge by mean average precision, or give a test split"
+    )
+
+
+def notes_on_baseline(logits: np.ndarray, labels: np.ndarray, groups: np.ndarray | None = None) -> Iterator[str]:
     """Yield a sentence if logits (N, classes) on val are no better than always answering the majority class.
 
-    Better means that the whole 95 % interval of the accuracy lies above; `labels` are int (N,).
+    Better means that the whole 95 % interval of the accuracy lies above; `labels` and `groups` are int (N,).
     """
-    count, right = len(labels), int((logits.argmax(1) == labels).sum())
-    majority, (low, high) = float(np.bincount(labels).max() / count), wilson_interval(right, count)
-    if low <= majority:
-        verdict = "is no better than" if right / count <= majority else "cannot be told from"
+    right, count = logits.argmax(1) == labels, len(labels)
+    figure, majority = float(right.mean()), float(np.bincount(labels).max() / count)
+    ends = accuracy_interval(right, groups)
+    if ends[0] <= majority:
+        verdict = "is no better than" if figure <= majority else "cannot be told from"
+        interval = interval_in_words(ends, count, None if groups is None else len(np.unique(groups)))
         yield (
-            f"val accuracy {right / count:.1%} (95 % interval {low:.1%} to {high:.1%}) {verdict} always answering the "
+            f"val accuracy {figure:.1%} ({interval}) {verdict} always answering the "
             f"majority class ({majority:.1%}): check the labels, add images, or try another base or level"
         )
 

@@ -15,7 +15,7 @@ from graft.training.crowns import SAVING_SECONDS
 from graft.training.fitting import Measured, measure_each
 from graft.training.outlook import outlook
 from graft.training.reach import with_reach_tried
-from graft.training.task import Task, sample
+from graft.training.task import Task, readable_rows, sample
 from graft.transfer.advisor import TextbookRule, expected_gain, goes_beyond, plausible
 from graft.transfer.levels import Plan
 from graft.transfer.race import Contestant, Standing, Trial, standings_of
@@ -139,9 +139,7 @@ def _measured_in_time(tasks: Sequence[Task], plan: Plan, ahead: bool, share: flo
 def _units(task: Task, measured: Measured) -> np.ndarray:
     """Return the independent unit of each scored image of val, int (n,): the image itself, or its group."""
     images = task.dataset.splits[VAL]
-    skipped = measured.trained.skipped
-    if skipped:
-        images = images.take(np.array([i for i in range(len(images)) if images.name(i) not in skipped], np.int64))
+    images = images.take(readable_rows(images, measured.trained.skipped))
     return images.rows if images.groups is None else images.groups
 
 

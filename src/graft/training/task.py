@@ -2,6 +2,7 @@
 
 import copy
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -118,6 +119,19 @@ class Trained:
     fold_groups: np.ndarray | None = None
     domain: FittedDomain | None = None
     thresholds: np.ndarray | None = None
+
+
+def readable_rows(images: Images, skipped: Mapping[str, str]) -> np.ndarray:
+    """Return the indices of all images but those `skipped` by name as unreadable, int64 (n,)."""
+    if not skipped:
+        return np.arange(len(images))
+    return np.array([index for index in range(len(images)) if images.name(index) not in skipped], dtype=np.int64)
+
+
+def groups_of_split(dataset: Dataset, trained: Trained, name: str) -> np.ndarray | None:
+    """Return the groups of the images of a split that have logits, int64 (n,), in their order; None without groups."""
+    images = dataset.splits[name]
+    return None if images.groups is None else images.groups[readable_rows(images, trained.skipped)]
 
 
 def sample(images: Images, seed: int, most: int) -> Images:

@@ -9,6 +9,7 @@ import numpy as np
 from graft.data.dataset import TEST, TRAIN, VAL, Dataset
 from graft.data.splitting import with_validation
 from graft.errors import CutError, InputError
+from graft.evaluation.intervals import effective_count
 from graft.features.engine import choose
 from graft.given import whole_number, with_hints
 from graft.models.cuts import HeadKind
@@ -21,7 +22,7 @@ from graft.training.fitting import fit_level
 from graft.training.outlook import Outlook, outlook
 from graft.training.reach import with_reach_tried
 from graft.training.recipe import Recipe, check_recipe
-from graft.training.task import Task, Trained
+from graft.training.task import Task, Trained, groups_of_split, readable_rows
 from graft.transfer.levels import Plan, check_level, plan_level
 from graft.weights.base import with_usual_head
 from graft.weights.packaged import DEFAULT_BASE
@@ -179,16 +180,17 @@ def _split(dataset: Dataset) -> str:
 def _training(dataset: Dataset, trained: Trained) -> Training:
     name = _split(dataset)
     images, labels = dataset.splits[name], trained.labels
-    readable = [index for index in range(len(images)) if images.name(index) not in trained.skipped]
+    groups, of_val = (groups_of_split(dataset, trained, each) for each in (name, VAL))
     right = {split: logits.argmax(1) == labels[split] for split, logits in trained.logits.items()}
     curve = [epoch.val_top1 for epoch in trained.history] or [right[VAL].mean()]
     return Training(
         right=right[name],
-        rows=images.rows[readable],
+        rows=images.rows[readable_rows(images, trained.skipped)],
         curve=np.array(curve, dtype=np.float64),
-        val_images=len(right[VAL]),
+        val_images=len(right[VAL]) if of_val is None else effective_count(right[VAL], of_val),
         feature_seconds=trained.feature_seconds,
         training_seconds=trained.training_seconds,
+        groups=groups,
     )
 
 

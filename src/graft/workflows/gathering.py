@@ -189,7 +189,8 @@ def _slices(material: Material, answers: Mapping[str, Answers], judged_on: tuple
     unseen = answers[name].unseen
     measures = {key: each[unseen] for key, each in material.kept.measures.get(name, {}).items()}
     groups = None if kept.groups is None else kept.groups[unseen]
-    return compare_slices(judged.right, judged.labels, parts_of(measures, judged.names, judged.labels, groups))
+    parts = parts_of(measures, judged.names, judged.labels, groups)
+    return compare_slices(judged.right, judged.labels, parts, groups)
 
 
 def _frozen_head(material: Material) -> float | None:

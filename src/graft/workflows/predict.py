@@ -333,9 +333,11 @@ def measured_gain(run: str | Path, classifier: Classifier, views: Views) -> Gain
         answers = list(predict_in_views(classifier, entries, each, 1))
         seconds.append(time.monotonic() - began)
         right.append([a.label == label for a, label in zip(answers, labels, strict=True) if a.error is None])
+        decoded = np.array([a.error is None for a in answers])
     if not right[0]:
         raise DataError("expected validation images that can be decoded to measure --tta on, got none: leave it out")
     without, with_views = map(np.array, right)
     number = np.arange(len(without))
-    difference = paired_difference(with_views, without, number, np.zeros(len(number), np.int64))
+    groups = None if images.groups is None else images.groups[decoded]
+    difference = paired_difference(with_views, without, number, np.zeros(len(number), np.int64), groups)
     return Gain(len(number), f"{source}, val{trained_on}", float(without.mean()), difference, seconds[1] / seconds[0])

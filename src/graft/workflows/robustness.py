@@ -16,7 +16,7 @@ from graft.data.dataset import Images
 from graft.data.loading import Batch, batches
 from graft.errors import DataError
 from graft.evaluation.calibration import softmax
-from graft.evaluation.intervals import Interval, wilson_interval
+from graft.evaluation.intervals import Interval, accuracy_interval
 from graft.evaluation.reliability import expected_calibration_error
 from graft.explanation.model import Model
 from graft.features.engine import Choice, Engine, open_engine
@@ -38,7 +38,7 @@ _Classifier = Base | Model
 
 @dataclass(frozen=True)
 class Corrupted:
-    """Accuracy and calibration error under one corruption at one severity."""
+    """Accuracy and calibration error under one corruption at one severity; the interval counts groups, if any."""
 
     corruption: str
     severity: int
@@ -121,13 +121,13 @@ def robustness(base: _Classifier, images: Images, choice: Choice, limit: float, 
     for name in names:
         for severity in SEVERITIES:
             probabilities = chosen.answers(engine, base, name, severity)
-            right = int((probabilities.argmax(1) == chosen.labels).sum())
+            right = probabilities.argmax(1) == chosen.labels
             rows.append(
                 Corrupted(
                     name,
                     severity,
-                    right / len(chosen.labels),
-                    wilson_interval(right, len(chosen.labels)),
+                    float(right.mean()),
+                    accuracy_interval(right, chosen.groups),
                     expected_calibration_error(probabilities, chosen.labels),
                     float(probabilities.max(1).mean()),
                 )
@@ -138,16 +138,18 @@ def robustness(base: _Classifier, images: Images, choice: Choice, limit: float, 
 
 @dataclass(frozen=True)
 class _Images:
-    """Decoded images in batches, and their labels in the same order."""
+    """Decoded images in batches, and their labels and groups in the same order."""
 
     batches: tuple[Batch, ...]
     labels: np.ndarray
+    groups: np.ndarray | None
 
     @classmethod
     def read(cls, images: Images, base: _Classifier) -> "_Images":
         with closing(batches(images, base.preprocessing, 32)) as decoded:
             found = tuple(decoded)
-        return cls(found, images.labels[np.concatenate([batch.indices for batch in found])])
+        rows = np.concatenate([batch.indices for batch in found])
+        return cls(found, images.labels[rows], None if images.groups is None else images.groups[rows])
 
     def answers(self, engine: Engine, base: _Classifier, name: str | None = None, severity: int = 0) -> np.ndarray:
         """Return the probabilities (n, classes) for the images as they are, or corrupted."""

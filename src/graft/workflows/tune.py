@@ -29,7 +29,7 @@ from graft.training.fitting import fit_level, measure
 from graft.training.reach import with_reach_tried
 from graft.training.recipe import Recipe
 from graft.training.recipe_file import RecipeFile, with_settings, write_recipe
-from graft.training.task import Task, Trained
+from graft.training.task import Task, Trained, groups_of_split
 from graft.training.tuning import (
     BEST_FILE,
     DEFAULT_LEVELS,
@@ -306,12 +306,14 @@ class _Search:
     def _on_test(self, best: Trial, usual: Trial) -> tuple[Estimate | None, tuple[float, float] | None, int]:
         if TEST not in self.task.dataset.splits or best.number == usual.number or usual.top1 is None:
             return None, None, 0
-        right = []
+        right, groups = [], None
         for each in (best, usual):
             task = self._task(each.level, each.settings, True)
-            right.append(self._right(fit_level(task, with_reach_tried(task, self._plan(each.level)))))
+            trained = fit_level(task, with_reach_tried(task, self._plan(each.level)))
+            right.append(self._right(trained))
+            groups = groups_of_split(task.dataset, trained, TEST)
         images, n = np.arange(len(right[0])), len(right[0])
-        difference = paired_difference(right[0], right[1], images, np.zeros(n, np.int64))
+        difference = paired_difference(right[0], right[1], images, np.zeros(n, np.int64), groups)
         return difference, (float(right[0].mean()), float(right[1].mean())), n
 
     @staticmethod

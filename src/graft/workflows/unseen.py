@@ -18,7 +18,7 @@ from graft.evaluation.calibration import softmax
 from graft.evaluation.label_figures import MeasuredLabels, measure_labels
 from graft.evaluation.label_scores import sigmoid
 from graft.evaluation.scores import Scores, score
-from graft.training.task import Task, Trained
+from graft.training.task import Task, Trained, readable_rows
 from graft.weights.model_files import is_on_hub
 from graft.weights.saved import ARGUMENTS_FILE
 from graft.words import counted
@@ -55,7 +55,7 @@ def kept_answers(task: Task, trained: Trained, looks: Looks | None) -> KeptAnswe
     """Return the answers for everything held out, with what the audit, if any, saw of the images."""
     splits, measures = {}, {}
     for name, logits in trained.logits.items():
-        rows = _readable(task, trained, name)
+        rows = readable_rows(task.dataset.splits[name], trained.skipped)
         images = task.dataset.splits[name].take(rows)
         splits[name] = KeptSplit(
             rows, trained.labels[name], logits, ~copied(images, task.dataset.splits[TRAIN]), images.groups
@@ -70,15 +70,6 @@ def kept_answers(task: Task, trained: Trained, looks: Looks | None) -> KeptAnswe
     return KeptAnswers(task.dataset.classes, trained.temperature, splits, measures, folds, thresholds)
 
 
-def _readable(task: Task, trained: Trained, name: str) -> np.ndarray:
-    images = task.dataset.splits[name]
-    if not trained.skipped:
-        return np.arange(len(images))
-    return np.array(
-        [index for index in range(len(images)) if images.name(index) not in trained.skipped], dtype=np.int64
-    )
-
-
 def _measures(digests: np.ndarray, looks: Looks) -> dict[str, np.ndarray]:
     """Return what was seen of images, looked up by the digests of their content, float32 (n,) each."""
     order = np.argsort(looks.digest[:, 0], kind="stable")
@@ -89,7 +80,7 @@ def _measures(digests: np.ndarray, looks: Looks) -> dict[str, np.ndarray]:
 def measure_split(task: Task, trained: Trained, name: str) -> Measured | MeasuredLabels:
     """Measure how well the images of a split were classified."""
     images, classes, labels = task.dataset.splits[name], task.dataset.classes, trained.labels[name]
-    images = images.take(_readable(task, trained, name))
+    images = images.take(readable_rows(images, trained.skipped))
     unseen = ~copied(images, task.dataset.splits[TRAIN])
     if trained.thresholds is not None:
         probabilities = sigmoid(trained.logits[name])

@@ -109,7 +109,7 @@ def slices(report: Report) -> str:
         sentence(
             "Parts of the images by what they look like, and by folder and group where there are any. Expected is the "
             "accuracy if each image were as hard as others of its class; flags are corrected for how many parts there "
-            "are."
+            "are, and for groups where images come in them."
         ),
         scrolling(f"Accuracy by slice{cut}", head, rows, texts=(5,)),
     )
