@@ -5,6 +5,7 @@ import os
 import pytest
 from hypothesis import given, strategies
 
+from graft.errors import GraftError
 from graft.names import plain, readable, restored
 
 
@@ -43,3 +44,16 @@ def test_a_sentence_has_names_in_quotes_written_alike() -> None:
 def test_what_is_no_byte_of_a_name_is_written_all_the_same() -> None:
     # Half of a surrogate pair, which JSON allows.
     assert plain("\ud83d") == r"\xed\xa0\xbd"
+
+
+@pytest.mark.parametrize("quoted", [repr, str], ids=["repr", "str"])
+def test_a_sentence_shows_the_beginning_of_a_file_that_it_quotes_and_all_of_its_own_words(quoted) -> None:
+    content = os.fsdecode(b"\xff\xd8\xff\xe0\0\x10JFIF" + bytes(range(256)) * 200)
+    for said in (readable, lambda sentence: str(GraftError(sentence))):
+        short = said(f"there is no {quoted('/home/' + content)}, nor {quoted(content)}: correct it")
+        assert len(short) < 300 and short.startswith("there is no ") and short.endswith(": correct it")
+        assert "/home/" in short and "JFIF" in short
+        assert len(said(f"no '{'abc+/' * 10_000}' here")) < 300
+        # Many names of files are longer together than any one of them.
+        names = ", ".join(f"photographs of bees/{number}.jpg" for number in range(100))
+        assert said(names) == names

@@ -14,7 +14,18 @@ PACKAGE = "graft"
 
 # The table in section 4 of the design, by level. A room imports itself freely.
 GROUND = (
-    *("archive_paths", "array_files", "bombs", "class_lists", "endings", "errors", "expanding", "files", "forking"),
+    *(
+        "annotation_exports",
+        "archive_paths",
+        "array_files",
+        "bombs",
+        "class_lists",
+        "endings",
+        "errors",
+        "expanding",
+        "files",
+        "forking",
+    ),
     *("given", "html", "name_encoding", "names", "on_disk", "path_tails", "progress", "seeding", "sending"),
     *("spreadsheet", "stratification", "tar_members", "torch_modes", "words", "yaml_text", "zip_members"),
 )
@@ -59,6 +70,7 @@ LEVELS: tuple[dict[str, tuple[str, ...]], ...] = (
 ALLOWED: dict[str, set[str]] = {
     **{room: set(others) for level in LEVELS for room, others in level.items()},
     # The ground floor, which all may import; the door lists the public names, the command starts the command line.
+    "annotation_exports": set(),
     "archive_paths": set(),
     "array_files": set(),
     "bombs": set(),

@@ -3,6 +3,7 @@
     GraftError            the work failed                          exit code 1
     ├── InputError        the call or what it was given is wrong   exit code 2
     │   ├── DataError     the images or their labels
+    │   │   └── LeftOpenError  what an option of the commands that read labels would decide
     │   ├── WeightsError  a checkpoint, a base or a saved model
     │   └── CutError      a stage, cut or level that the network does not have
     ├── ImageError        one image cannot be decoded: skipped and named by whoever reads many
@@ -16,6 +17,7 @@ A message is one sentence in three parts: what was expected, what came, what to 
 from collections.abc import Iterable
 from difflib import get_close_matches
 
+from graft.names import without_content
 from graft.words import as_called
 
 
@@ -25,7 +27,7 @@ class GraftError(Exception):
     exit_code = 1
 
     def __str__(self) -> str:
-        return as_called(super().__str__())
+        return as_called(without_content(super().__str__()))
 
 
 class InputError(GraftError):
@@ -36,6 +38,14 @@ class InputError(GraftError):
 
 class DataError(InputError):
     """The images or their labels cannot be used as they are."""
+
+
+class LeftOpenError(DataError):
+    """Data that can be read in several ways, or in none, without an option; `found` is the message without advice."""
+
+    def __init__(self, found: str, advice: str = "") -> None:
+        super().__init__(f"{found}: {advice}" if advice else found)
+        self.found = found
 
 
 class WeightsError(InputError):

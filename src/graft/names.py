@@ -21,6 +21,9 @@ import re
 # Controls (C0, delete, C1), separators, embeddings, overrides and isolates, and the surrogates that stand for bytes.
 _NOT_TEXT = re.compile("[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 _LONGEST = 200
+# Longer stretches of a sentence that are no text, or have no blank, are the content of a file rather than its name.
+_CONTENT, _ESCAPED = 1000, re.compile(rf"{_NOT_TEXT.pattern}|\\(x|udc)[0-9a-f]{{2}}")
+_WITHOUT_BLANKS, _SHOWN = re.compile(r"\S{4097,}"), 40
 _ESCAPE = re.compile(rb"\\x([0-9a-f]{2})")
 # How Python's repr shows a byte that is not UTF-8.
 _QUOTED_BYTE = re.compile(r"\\udc([89a-f][0-9a-f])")
@@ -36,6 +39,16 @@ def shortened(name: str) -> str:
     return name if len(name) <= _LONGEST else f"{name[:_LONGEST]}…"
 
 
+def without_content(sentence: str) -> str:
+    """Return a sentence with at most the beginning of anything that it quotes from inside a file, such as an image."""
+    if len(sentence) <= _CONTENT:
+        return sentence
+    strange = [found.span() for found in _ESCAPED.finditer(sentence)]
+    if strange and strange[-1][1] - strange[0][0] > _CONTENT:
+        sentence = f"{sentence[: strange[0][0] + _SHOWN]}…{sentence[strange[-1][1] :]}"
+    return _WITHOUT_BLANKS.sub(lambda found: f"{found[0][:_SHOWN]}…", sentence)
+
+
 def restored(written: str) -> str:
     """Return the name as the file system has it, from its written form."""
     return os.fsdecode(_ESCAPE.sub(lambda found: bytes.fromhex(found[1].decode()), os.fsencode(written)))
@@ -43,7 +56,7 @@ def restored(written: str) -> str:
 
 def readable(sentence: str) -> str:
     """Return a sentence as graft writes it, including the names in it, whether or not they are in Python's quotes."""
-    return plain(_QUOTED_BYTE.sub(r"\\x\1", sentence))
+    return plain(_QUOTED_BYTE.sub(r"\\x\1", without_content(sentence)))
 
 
 def _byte_by_byte(found: re.Match[str]) -> str:

@@ -7,10 +7,12 @@ import pytest
 from calling import graft
 from written_letters import write_letters
 
+from graft.data.table_options import TableOptions
 from graft.errors import InputError
 from graft.images.letters import LATIN
 from graft.training.recipe import Recipe
 from graft.weights.packaged import DEFAULT_BASE
+from graft.workflows.prepare import DataOptions
 
 # What differs from the usual in every setting that has a value by default.
 FILE = """base: latin_letters
@@ -95,3 +97,26 @@ def test_an_option_that_a_run_was_not_begun_with_is_refused_though_it_is_as_by_d
         assert done.returncode == 2 and f"got others ({said})" in done.stderr
     same = ("--level", "head", "--batch-size", "16", "--no-audit", "--seed", "0", "--engine", "auto", "--refit")
     assert "is finished already" in graft("train", "--resume", out, *same).stderr
+
+
+def test_the_column_of_labels_is_given_again_for_each_of_several_labels(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    found: list[TableOptions] = []
+
+    def refuse(data: DataOptions, *others: object, **more: object) -> None:
+        found.append(data.table)
+        raise InputError("expected a training, got a test: train again")
+
+    monkeypatch.setattr("graft.workflows.train.train", refuse)
+    one, other = ("--label-column", "banded"), ("--label-column", "bubbly")
+    for options in ((), one, (*one, *other, "--multi-label")):
+        assert "got a test" in graft("train", "letters", "--no-audit", *options).stderr
+    both = TableOptions(label_column=("banded", "bubbly"), multi_label=True)
+    assert found == [TableOptions(), TableOptions(label_column="banded"), both]
+    (tmp_path / "x.csv").write_text("path,banded,bubbly\n")
+    monkeypatch.undo()
+    for command in ("train", "audit", "advise", "features"):
+        refused = graft(command, tmp_path / "x.csv", *one, *other)
+        assert refused.returncode == 2
+        assert "expected one --label-column, got 2 ('banded' and 'bubbly'): keep one" in refused.stderr

@@ -560,7 +560,7 @@ LISTS = [
         ("cat/cat_1.jpg", "dog/dog_1.jpg", "no_label/3.jpg"),
         {"synsets.txt": "cat\ndog\n"},
         {"all": {"cat/cat_1.jpg": "cat", "dog/dog_1.jpg": "dog"}},
-        notes=("'no_label' has no folders of classes",),
+        notes=("'no_label' was left out, since it has no folders of classes",),
     ),
     PublishedTable(
         "aircraft of which labels have blanks",

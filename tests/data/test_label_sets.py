@@ -11,7 +11,7 @@ from graft.data.dataset import TRAIN, VAL, WHOLE, Dataset
 from graft.data.opening import open_dataset
 from graft.data.splitting import with_validation
 from graft.data.table_options import TableOptions
-from graft.errors import DataError
+from graft.errors import DataError, InputError
 
 SEVERAL = TableOptions(multi_label=True)
 NAMES = [f"{letter}.png" for letter in "abcd"]
@@ -166,3 +166,101 @@ def test_a_class_that_two_columns_name_is_refused(tmp_path: Path) -> None:
     pixels, matrix = np.zeros((2, 8, 8), np.uint8), np.array([[1, 0, 1], [0, 1, 0]])
     with pytest.raises(DataError, match="'a' twice"):
         Dataset.from_arrays(pixels, matrix, multi_label=True, classes=["a", "a ", "b"])
+
+
+def task(name: str, *said: tuple[str, ...], **more: bool) -> dict[str, object]:
+    """A task of Label Studio with the choices of each person."""
+    results = [[{"type": "choices", "value": {"choices": [*each]}}] if each else [] for each in said]
+    return {"data": {"image": name}, "annotations": [{"result": result, **more} for result in results]}
+
+
+def labelbox(name: str, *said: tuple[str, ...], skipped: bool = False) -> dict[str, object]:
+    """A row of Labelbox with the answers of each person."""
+    labels = [
+        {
+            "annotations": {
+                "classifications": [{"name": "kind", "checklist_answers": [{"name": label} for label in each]}]
+            },
+            "performance_details": {"skipped": skipped},
+        }
+        for each in said
+    ]
+    return {"data_row": {"external_id": name}, "projects": {"p": {"labels": labels}}}
+
+
+@pytest.mark.parametrize(
+    "tasks",
+    [
+        [
+            task("a.png", ("cat", "dog"), ("dog", "cat")),
+            task("b.png"),
+            task("c.png", (), was_cancelled=True),
+            task("d.png", ()),
+        ],
+        [
+            labelbox("a.png", ("cat", "dog"), ("dog", "cat")),
+            labelbox("b.png"),
+            labelbox("c.png", ("cat",), skipped=True),
+            labelbox("d.png", ()),
+        ],
+        [
+            {"External ID": "a.png", "Label": {"objects": [{"title": "cat"}, {"title": "dog"}]}},
+            {"External ID": "b.png", "Label": "Skip"},
+            {"External ID": "c.png", "Label": "Skip"},
+            {"External ID": "d.png", "Label": {"objects": []}},
+        ],
+    ],
+    ids=["label studio", "labelbox", "labelbox before"],
+)
+def test_an_image_that_nobody_labelled_is_left_out_unlike_one_found_to_have_no_label(
+    tasks: list[dict[str, object]], tmp_path: Path
+) -> None:
+    dataset = open_dataset(table(tmp_path, json.dumps(tasks), "x.json"), table=SEVERAL)
+    assert said(dataset) == {"a.png": {"cat", "dog"}, "d.png": set()}
+    assert {Path(name).name: why for name, why in dataset.left_out.items()} == dict.fromkeys(
+        ("b.png", "c.png"), "it has no label"
+    )
+    assert any("2 of " in note and "left out: no label" in note for note in dataset.notes)
+    assert "1 image has no label: an example of none of the classes" in dataset.notes
+    assert not any("differently" in note for note in dataset.notes)
+
+
+@pytest.mark.parametrize("kind", [task, labelbox])
+def test_what_several_people_say_differently_counts_and_is_told(kind, tmp_path: Path) -> None:
+    tasks = [kind("a.png", ("cat",), ("dog",)), kind("b.png", ("cat",), ("cat",)), kind("c.png", ("dog",), ("cat",))]
+    dataset = open_dataset(table(tmp_path, json.dumps(tasks), "x.json"), table=SEVERAL)
+    assert said(dataset) == {"a.png": {"cat", "dog"}, "b.png": {"cat"}, "c.png": {"cat", "dog"}}
+    told = "2 images were labelled differently by several people: every label that any of them gave counts (a.png, "
+    assert any(note.startswith(told) for note in dataset.notes)
+
+
+def test_several_named_columns_of_0_and_1_are_the_classes(tmp_path: Path) -> None:
+    text = "path,label,cat,dog,big\na.png,x,1,1,1\nb.png,x,1,0,0\nc.png,y,0,1,1\nd.png,y,0,0,1\n"
+    path = table(tmp_path, text)
+    several = TableOptions(label_column=["cat", "dog"], multi_label=True)
+    assert several == TableOptions(label_column=("cat", "dog"), multi_label=True)
+    assert TableOptions(label_column=["cat"]) == TableOptions(label_column="cat")
+    assert TableOptions(label_column=[]) == TableOptions()
+    dataset = open_dataset(path, table=several)
+    assert said(dataset) == {"a.png": {"cat", "dog"}, "b.png": {"cat"}, "c.png": {"dog"}, "d.png": set()}
+    (tmp_path / "x.csv").replace(tmp_path / "train.csv")
+    (tmp_path / "test.csv").write_text((tmp_path / "train.csv").read_text())
+    apart = open_dataset(tmp_path / "train.csv", table=several, test=tmp_path / "test.csv")
+    assert said(apart) == said(dataset)
+
+
+@pytest.mark.parametrize(
+    ("columns", "several", "told"),
+    [
+        (("cat", "dog"), False, r"expected one `label_column`, got 2 \('cat' and 'dog'\): .* with `multi_label`"),
+        (("cat", "label"), True, "expected 0 or 1 in each column .* got 'x' in the column 'label' of x.csv, row 0"),
+        (("cat", "cat"), True, "got 'cat' twice"),
+        (("cat", "cow"), True, "for `label_column`, got 'cow', which is none of 'path', 'label', 'cat', 'dog'"),
+    ],
+)
+def test_several_named_columns_are_refused_where_they_cannot_be_the_classes(
+    columns: tuple[str, ...], several: bool, told: str, tmp_path: Path
+) -> None:
+    path = table(tmp_path, "path,label,cat,dog\na.png,x,1,1\nb.png,y,0,1\n")
+    with pytest.raises(InputError, match=told):
+        open_dataset(path, table=TableOptions(label_column=columns, multi_label=several))

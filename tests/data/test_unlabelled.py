@@ -144,3 +144,30 @@ def test_shards_have_their_images_and_not_their_labels(photographs: list[Path], 
 def test_any_other_file_is_an_image_and_so_is_an_address(photographs: list[Path]) -> None:
     assert keys(photographs[0]) == [str(photographs[0])]
     assert keys("https://example.invalid/a.jpg") == ["https://example.invalid/a.jpg"]
+
+
+@pytest.mark.parametrize(
+    ("name", "found"),
+    [("test.csv", "test"), ("sample_submission.csv", "test"), ("train.csv", "train")],
+)
+def test_the_table_of_a_split_names_the_images_of_that_split(tmp_path: Path, name: str, found: str) -> None:
+    for split, count in (("train", 6), ("test", 4)):
+        (tmp_path / split).mkdir()
+        for number in range(count):
+            (tmp_path / split / f"{number}.jpg").write_bytes(split.encode())
+    (tmp_path / name).write_text("id,label\n0,a\n1,b\n2,a\n3,b\n")
+    assert content(tmp_path / name) == [found.encode()] * 4
+
+
+@pytest.mark.parametrize("text", ["id\n0\n1\n", "a,b\n1,2\n", "image_path,image_file\ntrain/0.jpg,test/0.jpg\n"])
+def test_a_table_that_leaves_its_images_open_is_refused_with_no_option_that_is_not_there(
+    tmp_path: Path, text: str
+) -> None:
+    for split in ("train", "test"):
+        (tmp_path / split).mkdir()
+        for number in range(3):
+            (tmp_path / split / f"{number}.jpg").touch()
+    (tmp_path / "some.csv").write_text(text)
+    with pytest.raises(DataError, match="in a column 'path', or give the images or their folder") as told:
+        open_images(tmp_path / "some.csv")
+    assert "column`" not in str(told.value) and "image_dir" not in str(told.value)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from mosaics import write_mosaics
 from written_letters import write_letters
 
 import graft
@@ -323,3 +324,18 @@ def test_what_was_said_of_a_table_is_kept_and_nothing_else_is_taken(
         table = graft.TableOptions(label_column="kind")
         train(graft.DataOptions(tmp_path / "run", table=table), resume=True, quiet=True)
     assert len(train(tmp_path / "run", resume=True, quiet=True).classes) == 3
+
+
+def test_several_columns_of_labels_are_kept_for_going_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    table = write_mosaics(tmp_path / "mosaics", 40)
+    rows = [line.split(",") for line in table.read_text(encoding="utf-8").splitlines()[1:]]
+    lines = [f"{name},{int('Б' in label)},{int('Д' in label)},1" for name, label in rows]
+    table.write_text("\n".join(["path,A,B,C", *lines, ""]), encoding="utf-8")
+    said = graft.TableOptions(label_column=["A", "B"], multi_label=True)
+    options = {"level": "head", "base": "latin_letters", "out": tmp_path / "run", "quiet": True}
+    stop_before_training(monkeypatch, graft.DataOptions(table, table=said), **options)
+    assert read_arguments(tmp_path / "run").table == said
+    with pytest.raises(InputError, match=r"label_column was \('A', 'B'\)"):
+        other = graft.TableOptions(label_column=["A", "C"], multi_label=True)
+        train(graft.DataOptions(tmp_path / "run", table=other), resume=True, quiet=True)
+    assert train(tmp_path / "run", resume=True, quiet=True).classes == ("A", "B")

@@ -1,13 +1,18 @@
 """Figures come from images that were not trained on, or a note says that they do not."""
 
+import re
 import shutil
 from pathlib import Path
 
 import pytest
 from written_letters import write_letters
 
+from graft.data.table_options import TableOptions
+from graft.errors import DataError
 from graft.images.letters import CYRILLIC
+from graft.progress import Reporter
 from graft.workflows.evaluate import evaluate
+from graft.workflows.prepare import DataOptions
 from graft.workflows.run import was_refitted
 from graft.workflows.train import train
 
@@ -115,3 +120,36 @@ def test_with_too_few_images_left_nothing_is_measured(leaky: Path, tmp_path: Pat
     assert run.test is not None and run.test.top1 is None and run.test.n <= 4
     assert str(run.test).startswith("not measured")
     assert run.to_dict()["test"]["with_copies"]["n"] == 15 + run.test.n
+
+
+def listed(folder: Path, name: str, column: str, more: str = "") -> Path:
+    rows = (f"{path.relative_to(folder)},{path.parent.name}{more and ',x'}" for path in sorted(folder.rglob("*.png")))
+    (folder / name).write_text("\n".join([f"file,{column}{more and f',{more}'}", *rows, ""]), encoding="utf-8")
+    return folder / name
+
+
+def test_a_table_is_read_with_the_columns_that_the_run_was_trained_with(tmp_path: Path) -> None:
+    data = write_letters(tmp_path / "letters", CYRILLIC[:3], 10)
+    others = write_letters(tmp_path / "new", CYRILLIC[:3], 4, seed=9)
+    options = DataOptions(
+        listed(data, "data.csv", "what it shows", "kind"), table=TableOptions(label_column="what it shows")
+    )
+    run = train(options, "latin_letters", "head", out=tmp_path / "run", quiet=True, refit=False)
+    new = listed(others, "data.csv", "what it shows", "kind")
+    flat = tmp_path / "flat"
+    flat.mkdir()
+    for path in others.rglob("*.png"):
+        shutil.copy(path, flat)
+    (flat / "data.csv").write_text(re.sub(r"(?m)^./", "", new.read_text(encoding="utf-8")), encoding="utf-8")
+    told: list[str] = []
+    for model, place in ((run.folder, new), (run.folder / "model", new), (run.folder, flat)):
+        found = evaluate(model, place, reporter=Reporter(note=told.append))
+        assert found.scores is not None and found.scores.n == 12
+    assert "read with --label-column 'what it shows', as the images that run was trained on" in told
+    # What the user says counts, and other tables are read as always.
+    with pytest.raises(DataError):
+        evaluate(run.folder, DataOptions(new, table=TableOptions(label_column="kind")), quiet=True)
+    told.clear()
+    found = evaluate(run.folder, listed(others, "data.csv", "label"), reporter=Reporter(note=told.append))
+    assert found.scores is not None and found.scores.n == 12
+    assert not any("--label-column" in note for note in told)

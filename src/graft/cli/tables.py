@@ -17,7 +17,7 @@ PANEL = "Tables and file names (inferred unless given)"
 # The name and help text on the command line of each field of `TableOptions`.
 HELP = {
     "path_column": "Column with image paths or file names.",
-    "label_column": "Column with labels.",
+    "label_column": "Column with labels; with --multi-label, may be repeated for columns of 0 and 1.",
     "split_column": "Column with splits, or none for no column.",
     "group_column": "Column with groups to keep in one split, or none for no column.",
     "weight_column": "Column with image weights, or none for no column.",
@@ -52,7 +52,9 @@ def reads_tables(command: Callable[..., None]) -> Callable[..., None]:
 def _parameter(field: str, text: str) -> inspect.Parameter:
     option: Any = typer.Option(option_name(field), help=text, rich_help_panel=PANEL)
     kind, default = inspect.Parameter.POSITIONAL_OR_KEYWORD, _default(field)
+    several = field == "label_column"
     annotation = Annotated[bool, option] if default is False else Annotated[str | None, option]
+    annotation = Annotated[list[str] | None, option] if several else annotation
     return inspect.Parameter(field, kind, default=default, annotation=annotation)
 
 

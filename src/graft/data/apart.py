@@ -97,7 +97,7 @@ def _as_in(first: Understood, file: Path, options: TableOptions) -> TableOptions
     grid = open_grid(file)
     called = {repr(name.strip()) if grid.named else f"column {name}": name.strip() for name in grid.names}
     path, label = (options.column(role) or called.get(first.used.get(role, "")) for role in ("path", "label"))
-    return replace(options, path_column=path, label_column=label)
+    return replace(options, path_column=path, label_column=options.label_columns or label)
 
 
 def _notes(files: list[Path], read: list[Understood]) -> list[str]:

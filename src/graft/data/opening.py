@@ -24,7 +24,7 @@ from graft.data.readers.grid import ENDINGS, LIST_ENDINGS
 from graft.data.readers.hub_dataset import PREFIX, is_saved_dataset, read_hub_dataset, read_saved_dataset
 from graft.data.readers.idx import is_idx, read_idx
 from graft.data.readers.packed_tables import PACKED
-from graft.data.readers.parquet import read_parquet
+from graft.data.readers.parquet import read_parquet, refuse_arrow
 from graft.data.readers.place import Place
 from graft.data.readers.split_lists import names_list
 from graft.data.readers.split_names import SPLIT_FOLDERS
@@ -146,12 +146,12 @@ def _read(path: Path, group: str | None, options: TableOptions, split: str | Non
         return _Opened(read_named_files(places.enter_context(open_place(path, options.encoding)), options.pattern))
     if path.is_file() and re.search(ARRAYS, path.name):
         try:
-            return _Opened(read_arrays([path], path.name, options))
+            return _Opened(read_arrays([path], path.name, options), _lists_beside(path))
         except NoArraysError:
             if path.suffix.lower() not in ENDINGS:
                 raise
     if path.suffix.lower() == SHEETS and path.is_file():
-        return _Opened(read_table(path, group, options))
+        return _Opened(read_table(path, group, options), _lists_beside(path))
     if path.suffix.lower() in PACKED and is_table(path):
         return _Opened(read_table(path, group, options), _lists_beside(path))
     for is_kind, read in ((is_idx, read_idx), (is_tar_shards, read_tar_shards)):
@@ -162,16 +162,16 @@ def _read(path: Path, group: str | None, options: TableOptions, split: str | Non
         if is_saved_dataset(path):
             return _Opened(read_saved_dataset(path, group, options))
         if _holds_parquet(path):
-            return _Opened(read_parquet(path, group, options))
+            return _Opened(read_parquet(path, group, options), [*_lists_in(path), *_lists_in(path / "data")])
     if path.is_dir() or is_archive(path):
         place = places.enter_context(open_place(path, options.encoding))
         if not place.packed and not place.tree.root.all_images and place.names(r"(?i)\.parquet$"):
             # The Hub's layout: a folder per configuration, possibly with a folder per split in it.
-            return _Opened(read_parquet(path, group, options))
+            return _Opened(read_parquet(path, group, options), map(place.file, _lists_of_classes(place)))
         dataset = _read_place(place, group, options, split)
         return _Opened(dataset, (place.file(name) for name in _lists_of_classes(place)))
     if path.suffix.lower() == ".parquet":
-        return _Opened(read_parquet(path, group, options))
+        return _Opened(read_parquet(path, group, options), _lists_beside(path))
     if path.suffix.lower() in (*ENDINGS, *LIST_ENDINGS) or (not path.suffix and is_table(path)):
         try:
             return _Opened(read_table(path, group, options), _lists_beside(path))
@@ -179,6 +179,7 @@ def _read(path: Path, group: str | None, options: TableOptions, split: str | Non
             # Checked last: only reading a text file tells whether it is a list.
             if is_table(path):
                 raise
+    refuse_arrow(path)
     raise DataError(
         "expected a folder per class, a zip or tar of one, WebDataset shards (.tar), a table of paths and labels "
         "(.csv, .tsv, .txt, .json, .jsonl, .xlsx, .parquet), Parquet with embedded images, arrays (.npz, .npy, .mat, "
@@ -189,7 +190,12 @@ def _read(path: Path, group: str | None, options: TableOptions, split: str | Non
 
 def _lists_beside(path: Path) -> Iterable[Path]:
     """Return the files beside a table that may name the classes."""
-    return (file for file in sorted(path.parent.iterdir()) if re.search(LISTS, file.name) and file != path)
+    return (file for file in _lists_in(path.parent) if file != path)
+
+
+def _lists_in(folder: Path) -> Iterable[Path]:
+    """Return the files in a folder that may name the classes; none if there is no such folder."""
+    return (file for file in sorted(folder.glob("*")) if re.search(LISTS, file.name))
 
 
 def _read_place(place: Place, group: str | None, options: TableOptions, split: str | None) -> Dataset:

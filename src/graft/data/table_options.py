@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
+from typing import Any
 
 from graft.errors import InputError
 from graft.given import path, text, truth
@@ -23,11 +25,12 @@ class TableOptions:
     column. `image_dir` is the folder that paths start from, `suffix` the file name extension of the images, for example
     `.bmp`. `label_from` is a regular expression whose one group captures the label from the path of an image, or
     `folder`, to take labels from folders even if a table lies beside them. `encoding` is that of the names in a zip
-    that does not declare it. With `multi_label`, an image may have several labels, or none.
+    that does not declare it. With `multi_label`, an image may have several labels, or none; `label_column` may then be
+    several columns of 0 and 1, each of which is a class.
     """
 
     path_column: str | None = None
-    label_column: str | None = None
+    label_column: str | Sequence[str] | None = None
     split_column: str | None = None
     group_column: str | None = None
     weight_column: str | None = None
@@ -37,10 +40,21 @@ class TableOptions:
     encoding: str | None = None
     multi_label: bool = False
 
+    def __post_init__(self) -> None:
+        given = self.label_column
+        if isinstance(given, list | tuple):
+            # One form for each meaning, whether it comes from a caller, the command line or a file.
+            object.__setattr__(self, "label_column", tuple(given) if len(given) > 1 else next(iter(given), None))
+
     def column(self, role: str) -> str | None:
-        """Return the name given for the column with this role, or None."""
-        found: str | None = getattr(self, f"{role}_column")
-        return found
+        """Return the name given for the one column with this role, or None."""
+        found = getattr(self, f"{role}_column")
+        return found if isinstance(found, str) else None
+
+    @property
+    def label_columns(self) -> tuple[str, ...]:
+        """The names given for several columns of labels; empty if one or none was given."""
+        return () if self.label_column is None or isinstance(self.label_column, str) else tuple(self.label_column)
 
     @property
     def pattern(self) -> re.Pattern[str] | None:
@@ -66,10 +80,20 @@ def refuse_columns(options: TableOptions, path: Path) -> None:
 
 def checked_table(options: TableOptions) -> TableOptions:
     """Return the options as native Python values. Raises InputError naming the first option that is invalid."""
-    values: dict[str, str | None] = {}
+    values: dict[str, Any] = {}
+    several = options.label_columns
+    if several and not truth(options.multi_label, "--multi-label"):
+        shown = " and ".join(repr(each) for each in several[:4])
+        raise InputError(
+            f"expected one --label-column, got {len(several)} ({shown}): keep one, or train on all of them with "
+            "--multi-label"
+        )
     for each in fields(TableOptions):
         value = getattr(options, each.name)
         if each.name == "multi_label":
+            continue
+        if each.name == "label_column" and several:
+            values[each.name] = tuple(text(name, "--label-column") for name in several)
             continue
         check = path if each.name == "image_dir" else text
         values[each.name] = None if value is None else check(value, option_name(each.name))

@@ -15,12 +15,12 @@ from graft.data.readers.folder import Files, list_folder
 from graft.data.readers.folder_tree import are_no_images
 from graft.data.readers.hub_dataset import PREFIX
 from graft.data.readers.idx import is_idx, pixel_files, read_pixels
-from graft.data.readers.parquet import read_embedded_images
+from graft.data.readers.parquet import read_embedded_images, refuse_arrow
 from graft.data.readers.remote import Addresses, is_address
 from graft.data.readers.table import is_table, read_paths
 from graft.data.readers.tar_shards import is_tar_shards, read_tar_shards
 from graft.data.readers.unpacking import open_place
-from graft.errors import DataError
+from graft.errors import DataError, LeftOpenError
 from graft.progress import NOBODY, Reporter
 from graft.words import counted
 
@@ -49,6 +49,12 @@ def open_images(place: str | Path, reporter: Reporter = NOBODY) -> Images:
             f"expected images that can be read, got {str(path)!r} ({error.strerror or error}): check the path and "
             "its permissions"
         ) from None
+    except LeftOpenError as error:
+        # No option says here how a table is to be read.
+        raise DataError(
+            f"{error.found}: write the path of each image, from the folder of {path.name} on, in a column 'path', or "
+            "give the images or their folder"
+        ) from None
     if not len(found):
         raise DataError(f"expected images in {path}, got none: check the path")
     return found
@@ -71,6 +77,7 @@ def _open(path: Path, reporter: Reporter) -> Images:
     if is_archive(path):
         with open_place(path) as place:
             return _of_files(path, place.listing.files, place.source, reporter)
+    refuse_arrow(path)
     if path.suffix.lower() == ".parquet":
         return _all_of(read_embedded_images(path) or read_paths(path))
     return _all_of(read_paths(path) if is_table(path) else Files.of([path]))

@@ -30,8 +30,19 @@ _FILL = re.compile(rb"\xff+")
 _MARKER = re.compile(rb"\xff[^\0\xd0-\xd7\xff]")  # neither an escaped FF in the pixel data, nor a restart
 _BITMAP_HEADERS = [size.to_bytes(4, "little") for size in (40, 52, 56, 64, 108, 124)]
 _PPM, _PPM_HEADER = re.compile(rb"P[0-6fy]"), 4096
+_PPM_START = re.compile(rb"P[1-6](\s+|#[^\n]*\n)+\d+")
 
 Piece = TypeVar("Piece")
+
+
+def starts_as_image(data: bytes) -> bool:
+    """Return whether a file starts as one in a format that needs no optional library: JPEG, PNG, GIF, TIFF, …"""
+    if data.startswith((JPEG, PNG, *_GIF, *TIFF, _JPEG2000)):
+        return True
+    if data.startswith(b"RIFF"):
+        return data.startswith(b"WEBP", 8)
+    bitmap = data.startswith(b"BM") and data[14:18] in _BITMAP_HEADERS
+    return bitmap or data[4:12] in (b"ftypavif", b"ftypavis") or _PPM_START.match(data) is not None
 
 
 def check_layout(data: bytes) -> None:

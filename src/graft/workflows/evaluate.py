@@ -26,6 +26,7 @@ from graft.weights.saved import class_logits, model_folder, read_calibration
 from graft.words import counted
 from graft.workflows.evaluation_values import Answered, Evaluation
 from graft.workflows.label_evaluation import LabelEvaluation, check_options, check_same_kind, labels_of
+from graft.workflows.own_columns import with_columns_of
 from graft.workflows.prepare import (
     DATA_KINDS,
     BaseOptions,
@@ -68,7 +69,8 @@ def evaluate(
     Classes are matched by name. An image whose class the classifier does not know is an error, not a miss; `known_only`
     leaves such images out. If weights without a run name their classes differently from the images, or a JSON file
     `class_map` is given, the weights are read in the images' classes, as at level `as-is`, and their other classes play
-    no part in the scores.
+    no part in the scores. Unless `data` say which columns of a table are which, a table is read with those that the run
+    was trained with, if it has them.
 
     With `slices`, parts of the images, by size, brightness, blur, folder and group, are compared with the rest. With
     `unlike`, the location of images unlike those trained on, the result says how well the classifier recognises them as
@@ -151,7 +153,7 @@ def answer(
     if split is not None:
         split = text(split, "--split")
     prepared = prepare(
-        data,
+        with_columns_of(Path(run).expanduser(), data, reporter),
         base,
         choose(engine, precision),
         audit=False,

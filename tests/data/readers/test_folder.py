@@ -259,3 +259,12 @@ def test_a_folder_is_listed_by_any_path_that_leads_to_it(tmp_path: Path) -> None
     for root in (tmp_path / "empty", tmp_path / "a" / ".." / "empty"):
         listing = list_folder(root)
         assert listing.name == "empty" and listing.files.to_pylist() == []
+
+
+def test_a_folder_without_labels_is_left_out_with_the_command_that_classifies_it(tmp_path: Path) -> None:
+    root = plant(tmp_path / "my data", "train/a/1.jpg", "train/b/2.jpg", "test/3.jpg")
+    (note,) = open_dataset(root).notes
+    assert note == (
+        "my data: folder 'test' was left out, since it has no folders of classes, so that its images have no labels: "
+        f"`graft predict RUN '{root.resolve()}/test'` classifies them"
+    )

@@ -113,3 +113,51 @@ def test_letters_are_splits_where_each_stands_for_one(tmp_path: Path, name: str)
     dataset = open_dataset(table(tmp_path, **{name: ("T", "T", "T", "T", "V", "V", "S", "S")}))
     assert sizes(dataset) == SIZES
     assert f"in {name!r} 'T' is read as train, 'V' is read as val, 'S' is read as test" in dataset.notes
+
+
+ANIMALS = [f"Nr {number // 5}" for number in range(100)]
+OF_ANIMALS = [("cat", "dog")[number // 5 % 2] for number in range(100)]
+
+
+def animals(folder: Path, name: str, cells: list[str], labels: list[str] = OF_ANIMALS) -> Dataset:
+    """A table of a hundred images with another column."""
+    for number in range(100):
+        (folder / f"{number}.jpg").touch()
+    rows = (f"{number}.jpg,{label},{cell}" for number, (label, cell) in enumerate(zip(labels, cells, strict=True)))
+    (folder / "data.csv").write_text("\n".join([f"path,label,{name}", *rows, ""]))
+    return open_dataset(folder / "data.csv")
+
+
+@pytest.mark.parametrize("name", ["Tier-ID", "Patient-Nr", "mouse", "specimen", "slide", "plant_id", "x"])
+def test_a_column_of_any_name_whose_values_share_few_images_of_one_label_is_told_of(tmp_path: Path, name: str) -> None:
+    told = (
+        f"{name!r} looks as if several images belonged together (20 values, about 5 images each): --group {name!r} "
+        "keeps them in one split"
+    )
+    for cells in (ANIMALS, [str(number // 5 + 317) for number in range(100)]):
+        dataset = animals(tmp_path, name, cells)
+        assert dataset.notes == (told,) and dataset.splits["all"].groups is None
+    assert open_dataset(tmp_path / "data.csv", group=name).notes[-1] != told
+
+
+@pytest.mark.parametrize(
+    ("cells", "labels"),
+    [
+        ([str(number) for number in range(100)], OF_ANIMALS),
+        (["one"] * 100, OF_ANIMALS),
+        # As ages or widths are, whatever the class.
+        ([str(20 + number * 7 % 23) for number in range(100)], OF_ANIMALS),
+        ([f"2024-05-{1 + number // 5:02}" for number in range(100)], OF_ANIMALS),
+        ([f"{1 + number // 5:02}.05.2024" for number in range(100)], OF_ANIMALS),
+        ([f"{number // 5 / 7:.3f}" for number in range(100)], OF_ANIMALS),
+        # A finer class, of which there are few for each label.
+        ([f"kind {number // 20}" for number in range(100)], ["a", "b"] * 50),
+        (ANIMALS, ["cat", "dog"] * 50),
+        (ANIMALS, ANIMALS),
+    ],
+    ids=["unique", "constant", "ages", "dates", "German dates", "measured", "few", "unlike labels", "the label"],
+)
+def test_a_column_of_anything_else_is_not_taken_for_animals(
+    tmp_path: Path, cells: list[str], labels: list[str]
+) -> None:
+    assert not any("belonged together" in note for note in animals(tmp_path, "x", cells, labels).notes)

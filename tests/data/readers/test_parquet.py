@@ -1,20 +1,27 @@
 """Parquet with embedded images."""
 
+import io
 import json
+import shlex
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import chdir
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.feather
 import pyarrow.parquet as pq
 import pytest
+from PIL import Image
 
 from graft.data.loading import batches
 from graft.data.opening import open_dataset
 from graft.data.readers import parquet
 from graft.data.readers.parquet import Rows, read_parquet
 from graft.data.splitting import with_validation
+from graft.data.table_options import TableOptions
+from graft.data.unlabelled import open_images
 from graft.errors import DataError
 from graft.images.preprocessing import Preprocessing
 
@@ -316,3 +323,76 @@ def test_a_file_that_is_gone_is_a_failure_of_its_images(tmp_path: Path) -> None:
     (tmp_path / "train.parquet").unlink()
     with pytest.raises(OSError):
         rows.read(3)
+
+
+def encoded(number: int, form: str = "JPEG") -> bytes:
+    file = io.BytesIO()
+    Image.fromarray(np.random.default_rng(number).integers(0, 256, (60, 60, 3), np.uint8)).save(file, form)
+    return file.getvalue()
+
+
+@pytest.mark.parametrize("name", ["bytes", "img_bytes", "img", "jpg", "content", "data", "picture", "x"])
+def test_a_column_of_bytes_that_start_as_images_is_that_of_the_images_whatever_its_name(
+    tmp_path: Path, name: str
+) -> None:
+    images = [None, encoded(1), encoded(2, "PNG")]
+    pq.write_table(pa.table({"digest": [b"ab"] * 3, name: images, "label": ["a", "a", "b"]}), tmp_path / "x.parquet")
+    for options in (None, TableOptions(path_column=name)):
+        dataset = open_dataset(tmp_path / "x.parquet", table=options)
+        assert dataset.splits["all"].read(2) == images[2] and dataset.classes == ("a", "b")
+    assert len(open_images(tmp_path / "x.parquet")) == 3
+
+
+def test_of_several_columns_of_images_the_named_one_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "x.parquet"
+    pq.write_table(pa.table({"left": [encoded(1)], "right": [encoded(2)], "label": ["a"]}), path)
+    with pytest.raises(DataError, match="got 'left' and 'right': say which, as in `path_column='left'`"):
+        open_dataset(path)
+    with pytest.raises(DataError, match=r"got 'left' and 'right': .* or give the images or their folder"):
+        open_images(path)
+    assert open_dataset(path, table=TableOptions(path_column="right")).splits["all"].read(0) == encoded(2)
+
+
+@pytest.mark.parametrize("size", [3_000, 43_000])
+def test_bytes_that_are_no_image_are_not_shown_in_the_error(tmp_path: Path, size: int) -> None:
+    content = [np.random.default_rng(row).integers(0, 256, size, np.uint8).tobytes() for row in range(4)]
+    pq.write_table(pa.table({"img": content, "label": list("abab")}), tmp_path / "x.parquet")
+    with pytest.raises(DataError) as told:
+        open_dataset(tmp_path / "x.parquet", table=TableOptions(path_column="img"))
+    assert len(str(told.value)) < 500 + len(str(tmp_path))
+
+
+def test_several_named_columns_of_yes_and_no_are_the_labels(tmp_path: Path) -> None:
+    columns = {"image": [b"1", b"2", b"3"], "label": [0, 1, 2], "round": [True, False, True], "red": [1, 0, 0]}
+    pq.write_table(pa.table(columns), tmp_path / "x.parquet")
+    options = TableOptions(label_column=["round", "red"], multi_label=True)
+    dataset = open_dataset(tmp_path / "x.parquet", table=options)
+    assert [dataset.item("all", row).label for row in range(3)] == ["red|round", "", "round"]
+
+
+@pytest.mark.parametrize("kind", ["file", "folder", "folder of data"])
+def test_numbers_take_the_names_of_a_list_beside_them(tmp_path: Path, kind: str) -> None:
+    save(tmp_path / ("data" if kind == "folder of data" else "") / "x.parquet", [1, 0])
+    (tmp_path / "classes.txt").write_text("zebra\nant\n")
+    dataset = open_dataset(tmp_path / "x.parquet" if kind == "file" else tmp_path)
+    assert [dataset.item("all", row).label for row in range(2)] == ["ant", "zebra"]
+    assert dataset.notes == ("classes are called as classes.txt names them (0 is 'zebra', 1 is 'ant')",)
+
+
+@pytest.mark.parametrize("kind", ["feather", "file", "stream"])
+def test_a_file_of_arrow_is_refused_with_the_line_that_converts_it(tmp_path: Path, kind: str) -> None:
+    table, path = pa.table({"image": [b"1", b"2"], "label": ["a", "b"]}), tmp_path / "it's.arrow"
+    if kind == "feather":
+        path = path.with_suffix(".feather")
+        pyarrow.feather.write_feather(table, path)
+    else:
+        begin = pa.ipc.new_file if kind == "file" else pa.ipc.new_stream
+        with path.open("wb") as file, begin(file, table.schema) as writer:
+            writer.write_table(table)
+    for read in (open_dataset, open_images):
+        with pytest.raises(DataError, match=r"the Arrow file .*: convert it, as with `python -c ") as told:
+            read(path)
+    code = shlex.split(str(told.value).split("`")[1])[2]
+    with chdir(tmp_path):
+        exec(code, {})
+    assert open_dataset(tmp_path / "it's.parquet").classes == ("a", "b")

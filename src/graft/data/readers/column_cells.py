@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from graft.annotation_exports import UNLABELLED
 from graft.data.readers.column_names import (
     ABOUT_SPLITS,
     SPELLINGS,
@@ -28,7 +29,7 @@ from graft.data.readers.remote import SCHEME
 from graft.data.readers.uses import are_words_of_splits, say_splits
 from graft.data.table_options import TableOptions
 from graft.endings import IMAGE_ENDING
-from graft.errors import DataError
+from graft.errors import DataError, LeftOpenError
 from graft.images.numbers import side_of
 
 if TYPE_CHECKING:
@@ -38,6 +39,8 @@ if TYPE_CHECKING:
 COLUMNS_AT_ONCE = 128
 # How many cells are looked up on disk to tell whether a column holds paths.
 _LOOKED_UP = 200
+# No file system takes longer paths.
+_LONGEST_PATH = 4096
 # The share of them that must be found, or look like files, if the column has a name for paths.
 NAMED_SHARE = 0.5
 ABOUT_IMAGES = r"(?i)mask|segment|annot|thumb"
@@ -106,8 +109,8 @@ def _labels_of_boxes(cell: str) -> str | None:
     return json.dumps(labels) if len(labels) > 1 else "".join(labels)
 
 
-def _of_words(grid: Grid) -> list[int]:
-    """The columns that can hold words; in Parquet, this excludes numbers and lists, which may be large."""
+def _of_words(grid: Grid, numbers: bool = False) -> list[int]:
+    """The columns that can hold words, or whole `numbers` too; in Parquet, this excludes lists, which may be large."""
     import pyarrow
     import pyarrow.parquet
 
@@ -115,7 +118,8 @@ def _of_words(grid: Grid) -> list[int]:
     if grid.path.suffix.lower() != ".parquet":
         return every
     kinds = pyarrow.parquet.read_schema(grid.path).types
-    words = (pyarrow.types.is_string, pyarrow.types.is_large_string, pyarrow.types.is_dictionary)
+    words = [pyarrow.types.is_string, pyarrow.types.is_large_string, pyarrow.types.is_dictionary]
+    words += [pyarrow.types.is_integer] * numbers
     return [column for column in every if any(each(kinds[column]) for each in words)]
 
 
@@ -131,6 +135,8 @@ class Columns:
     _cells: dict[int, pyarrow.ChunkedArray] = field(default_factory=dict)
     taken: set[int] = field(default_factory=set)
     _saying_splits: list[int] | None = None
+    # The rows of images that nobody has labelled, bool (N,).
+    unlabelled: pyarrow.ChunkedArray | None = None
 
     def shown(self, column: int) -> str:
         name = self.grid.names[column]
@@ -138,26 +144,43 @@ class Columns:
 
     def paths(self, column: int) -> pyarrow.ChunkedArray:
         import pyarrow
+        import pyarrow.compute
 
         cells = self.grid.column(column)
         try:
             if pyarrow.types.is_integer(cells.type):
                 cells = cells.cast(pyarrow.large_string())
-            return cells.cast(pyarrow.large_binary()).fill_null(b"")
+            cells = cells.cast(pyarrow.large_binary()).fill_null(b"")
         except pyarrow.ArrowNotImplementedError:
             raise DataError(
                 f"expected paths in {self.grid.path.name}, got a column of {cells.type}: write the paths of the files "
                 "there"
             ) from None
+        if (pyarrow.compute.max(pyarrow.compute.binary_length(cells[:_LOOKED_UP])).as_py() or 0) > _LONGEST_PATH:
+            raise DataError(
+                f"expected paths of images in the column {self.shown(column)} of {self.grid.path.name}, got cells with "
+                "content in them, in no format of images that is read: write the images to files, and their paths there"
+            )
+        return cells
 
     def text(self, column: int) -> pyarrow.ChunkedArray:
         if column not in self._texts:
             where = f"the column {self.shown(column)} of {self.grid.path.name}"
             cells = self._cells[column] if column in self._cells else self.grid.column(column)
-            texts = _without_points(as_text(cells, where))
+            texts = _without_points(self._without_unlabelled(as_text(cells, where)))
             boxes = plain_name(self.grid.names[column]) == _PREDICTION_STRING
             self._texts[column] = _of_boxes(texts) if boxes else texts
         return self._texts[column]
+
+    def _without_unlabelled(self, texts: pyarrow.ChunkedArray) -> pyarrow.ChunkedArray:
+        """The texts with those that say that nobody has labelled an image emptied, and these rows kept in mind."""
+        import pyarrow.compute
+
+        if not self.grid.answers:
+            return texts
+        found = pyarrow.compute.equal(texts, UNLABELLED)
+        self.unlabelled = found if self.unlabelled is None else pyarrow.compute.or_(self.unlabelled, found)
+        return pyarrow.compute.if_else(found, "", texts)
 
     def sure(self, column: int) -> pyarrow.ChunkedArray:
         """The cells as text, or an empty column if they are something else."""
@@ -179,7 +202,7 @@ class Columns:
 
     def nothing(self, role: str, advice: str) -> DataError:
         wanted = f"{role!r} (or {', '.join(SPELLINGS[role][1:])})"
-        return DataError(f"expected a column {wanted} in {self.grid.path.name}, got {self.all_shown()}: {advice}")
+        return LeftOpenError(f"expected a column {wanted} in {self.grid.path.name}, got {self.all_shown()}", advice)
 
     def all_shown(self) -> str:
         names = [self.shown(number) for number in range(len(self.grid.names))]
@@ -222,10 +245,10 @@ class Columns:
             same = [row for row, why in self.finder.locate(cells).reasons.items() if why == SAME_NAME]
             if same and len(same) >= NAMED_SHARE * len(cells):
                 cell = os.fsdecode(cells[same[0]].as_py())
-                raise DataError(
+                raise LeftOpenError(
                     f"expected one file for each cell of {self.shown(column)} in {self.grid.path.name} below "
-                    f"{self.finder.root}, got several of the same name, as for {cell!r}: say where the images are with "
-                    "--image-dir"
+                    f"{self.finder.root}, got several of the same name, as for {cell!r}",
+                    "say where the images are with --image-dir",
                 )
 
     def only_paths(self, column: int) -> bool:
@@ -284,6 +307,10 @@ class Columns:
             self._saying_splits = [column for column in self._beginning_as_splits() if say_splits(self.sure(column))]
         return self._saying_splits
 
+    def of_words(self, numbers: bool) -> list[int]:
+        """The columns that can hold words, or whole `numbers` too."""
+        return _of_words(self.grid, numbers)
+
     def _beginning_as_splits(self) -> list[int]:
         """The columns whose first cells are words for splits; the others are not read further."""
         among, found = _of_words(self.grid), []
@@ -303,9 +330,9 @@ class Columns:
     def either(self, role: str, columns: Sequence[int]) -> DataError:
         both = " and ".join(map(self.shown, columns[:4]))
         first = self.grid.names[columns[0]].strip()
-        return DataError(
-            f"expected one column of {role}s in {self.grid.path.name}, got {both}, which are equally likely: say "
-            f"which, as in --{role}-column {first!r}"
+        return LeftOpenError(
+            f"expected one column of {role}s in {self.grid.path.name}, got {both}, which are equally likely",
+            f"say which, as in --{role}-column {first!r}",
         )
 
     def repeats(self, column: int) -> bool:

@@ -92,7 +92,8 @@ def find_columns(names: Sequence[str], group: str | None = None, options: TableO
     """The number of the column for each of `path`, `label`, `split`, `group` and `weight` that `names` contains.
 
     Case and surrounding spaces do not matter. `group` names the column of groups if it has another name, and `options`
-    name any column. Raises InputError if a column in the options does not exist.
+    name any column; of several columns of labels, the first counts. Raises InputError if a column in the options does
+    not exist.
     """
     plain = [name.strip().lower() for name in names]
     wanted = SPELLINGS | ({} if group is None else {"group": (group.strip().lower(),)})
@@ -104,6 +105,8 @@ def find_columns(names: Sequence[str], group: str | None = None, options: TableO
             columns.pop(role, None)
         elif name is not None:
             columns[role] = given_column(role, name, names)
+    if options is not None and options.label_columns:
+        columns["label"] = given_column("label", options.label_columns[0], names)
     return columns
 
 

@@ -24,7 +24,7 @@ from graft.data.readers.remote import SCHEME
 from graft.data.readers.split_names import split_in_name
 from graft.data.table_options import TableOptions
 from graft.endings import IMAGE_ENDING
-from graft.errors import DataError, ImageError
+from graft.errors import DataError, ImageError, LeftOpenError
 from graft.on_disk import as_written, exist_below
 from graft.path_tails import NONE, NUMBER, SEVERAL, Key, TailIndex, cleaned, folded, numbered
 from graft.words import counted
@@ -39,6 +39,8 @@ _ABOUT_IMAGES = (
 )
 # How many files are read to tell masks from images, and the most colours that a mask has.
 _LOOKED_AT, _MASK_COLOURS = 6, 16
+# The name of the form for the answers about the test images of a contest: `sample_submission.csv`.
+_SUBMISSION = r"(?i)submi(t|ssion)"
 _SPLITS = (TRAIN, VAL, TEST)
 SAME_NAME = "several files have that name"
 
@@ -64,7 +66,7 @@ class FileFinder:
     def __init__(
         self, root: Path, options: TableOptions | None = None, stem: str = "", place: Place | None = None
     ) -> None:
-        """`stem` is the name of the table: for `train.csv`, a folder `train/` is searched first.
+        """`stem` is the name of the table: for `train.csv`, a folder `train/` is searched first, for a form `test/`.
 
         `place` is where `root` lies, if that has been listed.
 
@@ -76,7 +78,7 @@ class FileFinder:
         self.place = place if options.image_dir is None or within is not None else None
         self.name = self.root.name if place is None or self.root != place.root else place.listing.name
         self.suffix = options.suffix
-        self.split = split_in_name(stem)
+        self.split = TEST if re.search(_SUBMISSION, stem) else split_in_name(stem)
         self._indices: dict[tuple[int, Key | None, bool], TailIndex] = {}
 
     def locate(self, cells: pyarrow.LargeBinaryArray, search: bool = True) -> Located:
@@ -283,9 +285,9 @@ class FileFinder:
         if len(left) != 1:
             example = os.fsdecode(cells[0].as_py())
             shown = " and ".join(os.fsdecode(self._files[int(own[0])].as_py()) for own in list(among.values())[:3])
-            raise DataError(
-                f"expected one file for {example!r} below {self.root}, got {shown}: say which are the images, as in "
-                f"--suffix {next(iter(among))}"
+            raise LeftOpenError(
+                f"expected one file for {example!r} below {self.root}, got {shown}",
+                f"say which are the images, as in --suffix {next(iter(among))}",
             )
         note = (
             f"{' and '.join(masks)} files beside the {left[0]} files of the same names look like masks and were not "

@@ -17,8 +17,8 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from graft.annotation_exports import VIA_COLUMNS, exported_records, via_rows
 from graft.array_files import matlab_columns
-from graft.data.readers.annotation_exports import VIA_COLUMNS, exported_records, via_rows
 from graft.data.readers.column_names import known_names
 from graft.data.readers.packed_tables import PACKED, ending_of, plain_table
 from graft.data.readers.records import read_cvat, read_records
@@ -53,7 +53,8 @@ class Grid:
     For CSV, `read` also takes a pyarrow type.
 
     If the first row holds no names (`named` is False), columns are named by their number, from 1. `unnamed` is the same
-    table with its first row read as an image, where that is possible.
+    table with its first row read as an image, where that is possible. In a table of `answers`, each row is all that one
+    person said of an image, or that nobody has labelled it.
     """
 
     path: Path
@@ -61,6 +62,7 @@ class Grid:
     read: Callable[..., list[pyarrow.ChunkedArray]]
     named: bool = True
     unnamed: Grid | None = None
+    answers: bool = False
 
     def column(self, number: int) -> pyarrow.ChunkedArray:
         return self.read([number])[0]
@@ -102,7 +104,7 @@ def _as_exported(grid: Grid) -> Grid:
         records = via_rows(*([os.fsdecode(cell.as_py() or b"") for cell in column] for column in cells))
     elif grid.path.suffix.lower() in (".jsonl", ".ndjson") and {"data_row", "projects"} <= set(grid.names):
         records = exported_records(list(_lines(grid.path)))
-    return _of_records(grid.path, records) if records else grid
+    return replace(_of_records(grid.path, records), answers=True) if records else grid
 
 
 def _called(grid: Grid, path: Path) -> Grid:
@@ -359,7 +361,8 @@ def _lines(path: Path) -> Iterator[dict[str, Any]]:
 
 
 def _json(path: Path) -> Grid:
-    return _of_records(path, read_records(path))
+    records, answers = read_records(path)
+    return replace(_of_records(path, records), answers=answers)
 
 
 def _cvat(path: Path) -> Grid:

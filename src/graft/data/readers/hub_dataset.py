@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from graft.data.dataset import WHOLE, Dataset, Several
-from graft.data.readers.column_names import SPELLINGS, find_columns, named
+from graft.data.readers.column_names import SPELLINGS, find_columns, given_column, named
 from graft.data.readers.columns import arrange_rows, as_text, join_tables, names_of_labels
 from graft.data.readers.folder import read_file
+from graft.data.readers.several_labels import labels_of_columns
 from graft.data.table_options import TableOptions
 from graft.errors import DataError, FetchError
 from graft.on_disk import file_stamp
@@ -130,7 +131,12 @@ def arrange_splits(address: str, splits: Any, group: str | None = None, options:
             for role, place in found.items()
             if role not in ("path", "label", "split")
         }
-        columns["label"] = names_of_labels(arrow[label], declared, f"{address} ({split})", several)
+        if options is not None and options.label_columns:
+            names = [rows.column_names[given_column("label", n, rows.column_names)] for n in options.label_columns]
+            texts = [as_text(arrow[name], f"the column {name!r} of {address}") for name in names]
+            columns["label"] = labels_of_columns(names, texts, address)
+        else:
+            columns["label"] = names_of_labels(arrow[label], declared, f"{address} ({split})", several)
         stamp = "|".join(file_stamp(Path(file["filename"])) for file in rows.cache_files) or rows._fingerprint
         sources.append(Cells(f"{address}/{split}", arrow[image], stamp))
         tables.append(pyarrow.table(columns))

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from graft.data.readers.column_cells import Columns
+from graft.data.readers.column_cells import COLUMNS_AT_ONCE, Columns
 from graft.data.readers.column_names import SPELLINGS, SYNONYMS, named, plain_name
+from graft.data.readers.columns import as_text
 from graft.data.readers.split_names import splits_by_letter
-from graft.data.readers.uses import as_splits, can_be_groups, can_be_weights, numbers_in
+from graft.data.readers.uses import as_splits, can_be_groups, can_be_weights, numbers_in, values_that_group
 from graft.errors import DataError
 from graft.words import counted
 
@@ -106,6 +109,30 @@ def groups(columns: Columns, name: str | None) -> tuple[int, pyarrow.ChunkedArra
                 f"--group-column {columns.grid.names[column].strip()!r} keeps them in one split"
             )
     return None
+
+
+def seeming_groups(columns: Columns, labels: pyarrow.ChunkedArray, taken: Collection[int]) -> list[str]:
+    """A note on the column of any name whose few-image values seem to say which images belong together, if one does."""
+    names = columns.grid.names
+    known = named(names, [*SPELLINGS["label"], *SYNONYMS["label"]])
+    among = [column for column in columns.of_words(numbers=True) if column not in (*taken, *known)]
+    if len(among) > COLUMNS_AT_ONCE or any(map(columns.has_company, named(names, SYNONYMS["group"]))):
+        return []
+    found: dict[int, int] = {}
+    with suppress(DataError):
+        for column, cells in zip(among, columns.grid.read(among) if among else [], strict=True):
+            with suppress(DataError):
+                found[column] = values_that_group(as_text(cells, columns.shown(column)), labels)
+    found = {column: count for column, count in found.items() if count}
+    if not found:
+        return []
+    # The coarsest keeps the others together too.
+    column = min(found, key=found.__getitem__)
+    each = round(len(labels) / found[column])
+    return [
+        f"{columns.shown(column)} looks as if several images belonged together ({found[column]:,} values, about {each} "
+        f"images each): --group {names[column].strip()!r} keeps them in one split"
+    ]
 
 
 def weights(columns: Columns) -> tuple[int, pyarrow.ChunkedArray] | None:

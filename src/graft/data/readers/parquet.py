@@ -1,4 +1,4 @@
-"""Parquet files with embedded images: a column of structs with `bytes`, or of bytes named `image`, and one of labels.
+"""Parquet files with embedded images: a column of structs with `bytes`, or of bytes, and one of labels.
 
 This is the layout of image datasets on the Hugging Face Hub. Class names come from the schema metadata: a JSON list
 under `classes`, or the label feature under `huggingface`; failing both, the labels themselves are the names. Numbers
@@ -11,9 +11,11 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING
@@ -21,12 +23,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from graft.data.dataset import WHOLE, Dataset
-from graft.data.readers.column_names import find_columns
+from graft.data.readers.column_names import find_columns, given_column, is_no_column
 from graft.data.readers.columns import arrange_rows, as_text, join_tables, names_of_labels
+from graft.data.readers.several_labels import labels_of_columns
 from graft.data.readers.split_names import is_part, split_in_name
 from graft.data.readers.table import arrange_table, read_columns, starting_from
 from graft.data.table_options import TableOptions
-from graft.errors import DataError
+from graft.errors import DataError, LeftOpenError
+from graft.images.containers import starts_as_image
 from graft.on_disk import file_stamp
 
 if TYPE_CHECKING:
@@ -35,6 +39,10 @@ if TYPE_CHECKING:
 
 # Row groups stay in memory up to this many bytes, so small datasets are read from disk once.
 _KEPT_BYTES = 2**30
+# The bytes read at a time, so that the first image costs no more than itself.
+_BUFFER = 2**20
+# Empty cells that may come before the first image.
+_MOST_EMPTY = 100
 
 
 @dataclass(frozen=True)
@@ -138,6 +146,21 @@ def read_parquet(path: Path, group: str | None = None, options: TableOptions | N
     return arrange_rows(name, Rows(root, embedded), _joined(tables, files, path), classes=named, notes=notes)
 
 
+def refuse_arrow(path: Path) -> None:
+    """Raise DataError for a file of Arrow, saying how to convert it; do nothing for any other file."""
+    if path.suffix.lower() not in (".arrow", ".feather") or not path.is_file():
+        return
+    with path.open("rb") as file:
+        stored = file.read(4) in (b"ARRO", b"FEA1")
+    there, name = (json.dumps(each, ensure_ascii=False) for each in (str(path), f"{path.stem}.parquet"))
+    read = f"f.read_table({there})" if stored else f"a.ipc.open_stream(a.memory_map({there})).read_all()"
+    code = f"import pyarrow as a, pyarrow.feather as f, pyarrow.parquet as p; p.write_table({read}, {name})"
+    raise DataError(
+        f"expected Parquet, got the Arrow file {path}: convert it, as with `python -c {shlex.quote(code)}`, and give "
+        "the new file"
+    )
+
+
 def read_embedded_images(path: Path) -> Rows | None:
     """The images in one Parquet file or a folder of them, with or without labels; None if no column holds images.
 
@@ -150,8 +173,8 @@ def read_embedded_images(path: Path) -> Rows | None:
     embedded = []
     for each in files:
         with _read_errors(each), pyarrow.OSFile(os.fsencode(each)) as file:
-            opened = pyarrow.parquet.ParquetFile(file)
-            column = _image_column(opened.schema_arrow)
+            opened = pyarrow.parquet.ParquetFile(file, buffer_size=_BUFFER)
+            column = _image_column(opened)
             if column is not None:
                 embedded.append(_File(each, opened.metadata, column, None))
     return Rows(path if path.is_dir() else path.parent, embedded) if embedded else None
@@ -205,9 +228,9 @@ def _open(path: Path, group: str | None, options: TableOptions | None) -> tuple[
     import pyarrow.parquet
 
     with _read_errors(path), pyarrow.OSFile(os.fsencode(path)) as file:
-        opened = pyarrow.parquet.ParquetFile(file)
+        opened = pyarrow.parquet.ParquetFile(file, buffer_size=_BUFFER)
         schema = opened.schema_arrow
-        column = _image_column(schema)
+        column = _image_column(opened, options)
         if column is None:
             return None
         found = {role: place for role, place in find_columns(schema.names, group, options).items() if role != "path"}
@@ -216,19 +239,33 @@ def _open(path: Path, group: str | None, options: TableOptions | None) -> tuple[
                 f"expected a column 'label' in {path.name}, got {', '.join(schema.names)}: rename it, or "
                 "name it with --label-column"
             )
-        table = opened.read(columns=[schema.names[place] for place in set(found.values())])
+        asked = () if options is None else options.label_columns
+        several = [schema.names[given_column("label", each, schema.names, path.name)] for each in asked]
+        table = opened.read(columns=list({*(schema.names[place] for place in found.values()), *several}))
         rest = {role: schema.names[place] for role, place in found.items()}
         # Not converted to text, since a number may index a list of classes.
         label = rest.pop("label")
         texts = {role: as_text(table[name], f"the column {name!r} of {path.name}") for role, name in rest.items()}
         texts["label"] = table[label]
         classes = _declared_classes(schema, label)
+        if several:
+            of_classes = [as_text(table[name], f"the column {name!r} of {path.name}") for name in several]
+            texts["label"], classes = labels_of_columns(several, of_classes, path.name), None
         return _File(path, opened.metadata, column, classes), pyarrow.table(texts)
 
 
-def _image_column(schema: pyarrow.Schema) -> str | None:
-    """The leaf column that holds the images: in `image`, or in the first column of structs with `bytes`."""
+def _image_column(opened: pyarrow.parquet.ParquetFile, options: TableOptions | None = None) -> str | None:
+    """The leaf column that holds the images, None if none does.
+
+    It is the one that `options` name, or else `image`, the first column of structs with `bytes`, or the only one whose
+    cells start as images do. Raises DataError for several of these.
+    """
     import pyarrow
+
+    schema: pyarrow.Schema = opened.schema_arrow
+    given = None if options is None or options.path_column is None else options.path_column
+    if given is not None and not is_no_column(given, schema.names):
+        schema = pyarrow.schema([schema.field(given_column("path", given, schema.names))])
 
     def is_bytes(kind: pyarrow.DataType) -> bool:
         return pyarrow.types.is_binary(kind) or pyarrow.types.is_large_binary(kind)
@@ -246,7 +283,21 @@ def _image_column(schema: pyarrow.Schema) -> str | None:
                 return str(field.name)
             if pyarrow.types.is_struct(field.type):
                 raise DataError(f"expected images as bytes in the column 'image', got {field.type}: embed them")
-    return None
+    found = [field.name for field in schema if is_bytes(field.type) and _starts_as_images(opened, field.name)]
+    if len(found) > 1:
+        raise LeftOpenError(
+            f"expected one column of images, got {' and '.join(map(repr, found[:4]))}",
+            f"say which, as in --path-column {found[0]!r}",
+        )
+    return next(iter(found), None)
+
+
+def _starts_as_images(opened: pyarrow.parquet.ParquetFile, column: str) -> bool:
+    """Whether the first filled cell of a column of bytes starts as an image does."""
+    for batch in islice(opened.iter_batches(batch_size=1, columns=[column]), _MOST_EMPTY):
+        if (cell := batch.column(0)[0].as_py()) is not None:
+            return starts_as_image(cell)
+    return False
 
 
 def _read_group(file: _File, group: int) -> pyarrow.ChunkedArray:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
-from graft.data.readers.annotation_exports import Record, exported_records, one_of
+from graft.annotation_exports import UNLABELLED, Record, exported_records, one_of
 from graft.data.readers.column_names import known_names
 from graft.data.readers.split_names import SPLIT_FOLDERS
 from graft.errors import DataError
@@ -18,8 +18,11 @@ _MOST_BYTES = 2**28
 _LISTS = ("data", "images", "annotations", "samples", "records", "items", "rows")
 
 
-def read_records(path: Path) -> list[Record]:
-    """Read one record per image: texts, numbers as spelled, and lists of them. Raises DataError for anything else."""
+def read_records(path: Path) -> tuple[list[Record], bool]:
+    """Read one record per image: texts, numbers as spelled, and lists of them. Raises DataError for anything else.
+
+    Also returns whether each record is all that one person said of an image, as in the export of a program.
+    """
     size = path.stat().st_size
     if size > _MOST_BYTES:
         raise DataError(
@@ -31,14 +34,15 @@ def read_records(path: Path) -> list[Record]:
         value = json.loads(path.read_text(encoding="utf-8-sig"), parse_int=str, parse_float=str)
     except (ValueError, RecursionError) as error:
         raise DataError(f"expected JSON in UTF-8, got {path} ({error}): correct it or save it again") from None
-    records = exported_records(value) or _records(value)
+    exported = exported_records(value)
+    records = exported or _records(value)
     if records is None:
         raise DataError(
             f'expected records of images and labels in {path.name}, such as [{{"path": …, "label": …}}], COCO\'s '
             f"annotations or an export of Label Studio, Labelbox, VIA or CreateML, got {_shape(value)}: write one "
             "record for each image"
         )
-    return records
+    return records, bool(exported) or (isinstance(value, list) and all(map(_is_task, value)))
 
 
 def root_of(path: Path, most_bytes: int) -> ElementTree.Element | None:
@@ -133,8 +137,12 @@ def _coco(value: Record) -> list[Record] | None:
         return None
 
 
-def _is_task(record: Record) -> bool:
-    return isinstance(record.get("data"), dict) and ("annotations" in record or "completions" in record)
+def _is_task(record: Any) -> bool:
+    return (
+        isinstance(record, dict)
+        and isinstance(record.get("data"), dict)
+        and ("annotations" in record or "completions" in record)
+    )
 
 
 def _label_studio(task: Record) -> list[Record]:
@@ -143,8 +151,11 @@ def _label_studio(task: Record) -> list[Record]:
     Annotators who disagree thus get a row each, and the contradiction is reported.
     """
     done = [each for each in task.get("annotations") or task.get("completions") or () if isinstance(each, dict)]
+    done = [each for each in done if not (each.get("was_cancelled") or each.get("skipped"))]
+    if not done:
+        return [{**task["data"], "choice": UNLABELLED}]
     chosen: dict[tuple[str, ...], None] = {}
-    for results in (each.get("result") or [] for each in done if not each.get("was_cancelled")):
+    for results in (each.get("result") or [] for each in done):
         values = [each["value"] for each in results if isinstance(each, dict) and isinstance(each.get("value"), dict)]
         choices = tuple(dict.fromkeys(str(choice) for value in values for choice in value.get("choices") or ()))
         if choices:

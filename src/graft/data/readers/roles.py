@@ -15,12 +15,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from graft.data.readers.column_cells import ABOUT_IMAGES, NAMED_SHARE, Columns, pixels_in
-from graft.data.readers.column_names import SPELLINGS, SYNONYMS, named, plain_name
+from graft.data.readers.column_names import SPELLINGS, SYNONYMS, given_column, named, plain_name
 from graft.data.readers.finding_files import FileFinder
 from graft.data.readers.grid import Grid
-from graft.data.readers.more_roles import groups, splits, weights
+from graft.data.readers.more_roles import groups, seeming_groups, splits, weights
 from graft.data.readers.several_labels import (
+    disagreements,
     first_slip,
+    labels_of_columns,
     labels_of_one_hot,
     one_hot_columns,
     refuse_twice,
@@ -86,8 +88,10 @@ def understand(
     if labelled:
         columns["label"], used["label"] = labels(reader, path)
         if options.multi_label:
-            # An empty cell is an image without a label.
+            # An empty cell is an image without a label, unless nobody has labelled it.
             blank = pyarrow.compute.equal(columns["label"], "")
+            if reader.unlabelled is not None:
+                blank = pyarrow.compute.and_not(blank, reader.unlabelled)
             columns["label"] = pyarrow.compute.if_else(blank, "[]", columns["label"])
     elif len(grid.names) == 1:
         return Understood(pyarrow.table(columns))
@@ -97,12 +101,17 @@ def understand(
             number, columns[role] = column
             used[role] = reader.shown(number)
     notes = [*reader.notes]
+    if labelled and group is None and not reader.refused("group") and not used.keys() & {"group", "split"}:
+        taken = {path, *reader.taken, *(column[0] for column in found.values() if column is not None)}
+        notes += seeming_groups(reader, columns["label"], taken)
     # Columns with graft's own names need no note unless they decide weights or groups.
     own = {role: {*map(plain_name, SPELLINGS[role])} for role in ("path", "label", "split")}
     if any(plain_name(name) not in own.get(role, ()) for role, name in used.items()):
         what = ", ".join(f"{role} from {name}" for role, name in used.items())
         notes.insert(0, f"{grid.path.name}: {what}")
     table = pyarrow.table(columns)
+    if labelled and options.multi_label and (grid.answers or {"annotation_id", "annotator"} <= set(grid.names)):
+        notes += disagreements(table)
     return Understood(together_by_path(table) if labelled and options.multi_label else table, tuple(notes), used)
 
 
@@ -152,6 +161,12 @@ def labels(columns: Columns, path: int) -> tuple[pyarrow.ChunkedArray, str]:
     where = columns.grid.path.name
     if (pattern := columns.options.pattern) is not None:
         return _from_names(columns.paths(path), pattern), "the names of files"
+    if columns.options.label_columns:
+        hot = [given_column("label", each, columns.grid.names, where) for each in columns.options.label_columns]
+        names, texts = [columns.grid.names[number] for number in hot], [columns.text(number) for number in hot]
+        found = labels_of_columns(names, texts, where)
+        columns.taken.update(hot)
+        return found, _of_yes_and_no(columns, names, texts)
     column = columns.given("label")
     if column is None:
         column = _label_by_name(columns, path)
@@ -166,12 +181,8 @@ def labels(columns: Columns, path: int) -> tuple[pyarrow.ChunkedArray, str]:
             names = [columns.grid.names[number] for number in hot]
             texts = [columns.text(number) for number in hot]
             refuse_twice(names, f"columns of {where}")
-            columns.notes += taken_for_no(names, texts)
             found = labels_of_one_hot(names, texts, columns.paths(path), where, columns.options.multi_label)
-            never = [name.strip() for name, text in zip(names, texts, strict=True) if not one_hot_columns([text])[1]]
-            if columns.options.multi_label and never:
-                columns.notes.append(f"no row says yes to {', '.join(map(repr, never[:6]))}: nothing can be learned")
-            return found, f"the columns {', '.join(map(repr, names[:4]))}{', …' if len(names) > 4 else ''}"
+            return found, _of_yes_and_no(columns, names, texts)
         # A split is not a class, however few words it uses.
         about_splits = {*columns.about_splits(), *columns.saying_splits()}
         rest = [number for number in rest if number not in about_splits and columns.repeats(number)]
@@ -190,6 +201,15 @@ def labels(columns: Columns, path: int) -> tuple[pyarrow.ChunkedArray, str]:
     if columns.options.multi_label:
         return columns.text(column), columns.shown(column)
     return single_labels(columns.text(column), f"{columns.shown(column)} of {where}"), columns.shown(column)
+
+
+def _of_yes_and_no(columns: Columns, names: Sequence[str], texts: Sequence[pyarrow.ChunkedArray]) -> str:
+    """What to call the columns that say yes and no; adds notes on cells taken for no, and on classes without a yes."""
+    columns.notes += taken_for_no(names, texts)
+    never = [name.strip() for name, text in zip(names, texts, strict=True) if not one_hot_columns([text])[1]]
+    if columns.options.multi_label and never:
+        columns.notes.append(f"no row says yes to {', '.join(map(repr, never[:6]))}: nothing can be learned")
+    return f"the columns {', '.join(map(repr, names[:4]))}{', …' if len(names) > 4 else ''}"
 
 
 def _claimed(columns: Columns, role: str) -> int | None:

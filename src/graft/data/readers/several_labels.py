@@ -6,6 +6,7 @@ Unless several labels are asked for, anything that would become a class of its o
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections import Counter
 from collections.abc import Sequence
@@ -104,8 +105,23 @@ def together_by_path(table: pyarrow.Table) -> pyarrow.Table:
 
 def union_of_rows(cells: Sequence[str]) -> str:
     """What several rows about one image say together, as one cell."""
-    distinct = list(dict.fromkeys(cells))
+    distinct = list(dict.fromkeys(filter(None, cells))) or [""]
     return distinct[0] if len(distinct) == 1 else SEVERAL_ROWS + json.dumps(distinct, ensure_ascii=False)
+
+
+def disagreements(table: pyarrow.Table) -> list[str]:
+    """A note that counts the images of which several people say different labels, each in a row of their own."""
+    said: dict[bytes, set[frozenset[str]]] = {}
+    for path, label in zip(table["path"].to_pylist(), table["label"].to_pylist(), strict=True):
+        if label:
+            names = listed(label)
+            said.setdefault(path, set()).add(frozenset([label] if names is None else names))
+    unlike = [os.fsdecode(path) for path, different in said.items() if len(different) > 1]
+    if not unlike:
+        return []
+    shown = ", ".join(unlike[:3]) + (", …" if len(unlike) > 3 else "")
+    were = counted(len(unlike), "image was", "images were")
+    return [f"{were} labelled differently by several people: every label that any of them gave counts ({shown})"]
 
 
 def _composed(words: Sequence[str]) -> list[str]:
@@ -178,6 +194,24 @@ def refuse_twice(names: Sequence[str], where: str) -> None:
     twice = next((name for name, count in often.items() if count > 1), None)
     if twice is not None:
         raise DataError(f"expected a class of its own for each of the {where}, got {twice!r} twice: rename one of them")
+
+
+def labels_of_columns(
+    names: Sequence[str], columns: Sequence[pyarrow.ChunkedArray], where: str
+) -> pyarrow.ChunkedArray:
+    """A list of the columns that say yes in each row, of those that the user named, large_string.
+
+    Raises DataError for a cell that says neither yes nor no, and for a column named twice.
+    """
+    refuse_twice(names, f"columns of {where}")
+    for name, column in zip(names, columns, strict=True):
+        for row, word in enumerate(column.to_pylist()):
+            if word.strip().lower() not in (*TRUE, *FALSE):
+                raise DataError(
+                    f"expected 0 or 1 in each column of several in --label-column, got {word[:60]!r} in the column "
+                    f"{name.strip()!r} of {where}, row {row}, counted from 0: correct it, or name one column alone"
+                )
+    return labels_of_one_hot(names, columns, columns[0], where, multi_label=True)
 
 
 def labels_of_one_hot(

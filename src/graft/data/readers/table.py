@@ -114,7 +114,7 @@ def read_paths(path: Path) -> Files:
 
     Raises DataError for a table that cannot be read or has no column of paths.
     """
-    finder = FileFinder(path.parent)
+    finder = FileFinder(path.parent, stem=path.stem)
     table = understand(open_grid(path), finder, TableOptions(), labelled=False).table
     paths = finder.locate(table["path"].combine_chunks()).paths
     return Addresses(path.parent, paths) if _are_addresses(paths).any() else Files(path.parent, paths)

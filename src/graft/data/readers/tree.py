@@ -7,7 +7,9 @@ out by name.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import os
+import shlex
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -103,11 +105,11 @@ def arrange(listing: Listing, source: Source, keep_folds: bool = True, used: np.
         if not folders:
             continue
         if len(folders) == 1:
-            notes.append(f"{listing.name}: folder {_path(folders[0])!r} {reason} and was left out")
+            why = f"was left out, since it {reason}" if reason == NO_LABELS else f"{reason} and was left out"
+            told = f"{listing.name}: folder {_path(folders[0])!r} {why}"
         else:
-            notes.append(
-                f"{listing.name}: {len(folders):,} folders were left out, since each {reason} ({_some(folders)})"
-            )
+            told = f"{listing.name}: {len(folders):,} folders were left out, since each {reason} ({_some(folders)})"
+        notes.append(f"{told}{_to_predict(listing, source, folders) if reason == NO_LABELS else ''}")
         rows = untold & np.isin(tree.folder_of_file, _numbers(folders))
         left_out |= _named(source, rows, f"its folder {reason}")
         untold &= ~rows
@@ -174,6 +176,15 @@ def _numbers(folders: Iterable[Folder]) -> list[int]:
 
 def _path(folder: Folder) -> str:
     return "/".join(folder.path)
+
+
+def _to_predict(listing: Listing, source: Source, folders: Sequence[Folder]) -> str:
+    """How to have the images of the first of some folders classified, if they lie on disk."""
+    root = source.name(0).removesuffix(os.fsdecode(listing.files[0].as_py()))
+    folder = next((Path(root, *each.path) for each in folders if each.all_images), None)
+    if folder is None or not folder.is_dir():
+        return ""
+    return f": `graft predict RUN {shlex.quote(str(folder))}` classifies them"
 
 
 def _some(folders: list[Folder]) -> str:

@@ -21,6 +21,11 @@ if TYPE_CHECKING:
 
 # Groups are small: if there are fewer groups than this, each has at most this many images on average.
 FEW_GROUPS, FEW_IMAGES = 5, 3
+# Values seem to be animals, slides or the like if there are this many, several for each class, each of this many images
+# on average, and if two images of one value differ in their label at most this much as often as any two images do.
+_FEWEST_VALUES, _VALUES_PER_CLASS, _IMAGES_PER_VALUE, _DIFFERING = 10, 3, (2, 20), 0.25
+# Measurements and dates, which images may share without belonging together.
+_MEASURED = re.compile(r"[+-]?\d*[.,]\d+([eE][+-]?\d+)?|\d{1,4}([-./]\d{1,4}){2}([ T].*)?|(19|20)\d{6}|\d{1,2}:\d\d.*")
 # Image weights lie around one: their mean is within these bounds, and none exceeds the last.
 _MEAN_WEIGHT, _MOST_WEIGHT = (0.2, 5.0), 100.0
 
@@ -87,6 +92,33 @@ def can_be_groups(column: pyarrow.ChunkedArray) -> bool:
     blank = int(pyarrow.compute.sum(pyarrow.compute.equal(column, "")).as_py() or 0)
     distinct = len(column.unique()) - bool(blank)
     return distinct > 0 and (distinct >= FEW_GROUPS or (len(column) - blank) <= FEW_IMAGES * distinct)
+
+
+def values_that_group(column: pyarrow.ChunkedArray, labels: pyarrow.ChunkedArray) -> int:
+    """How many values cells, large_string, have that seem to say which images belong together; 0 if they do not.
+
+    Judged by structure alone: many values, each of a few images that mostly share a label.
+    """
+    values, of_labels = (each.combine_chunks().dictionary_encode() for each in (column, labels))
+    words = values.dictionary.to_pylist()
+    codes, label = (each.indices.to_numpy().astype(np.int64) for each in (values, of_labels))
+    filled = np.array([bool(word) for word in words], bool)[codes] if words else np.zeros(0, bool)
+    codes, label = codes[filled], label[filled]
+    found, least, most = len(words) - ("" in words), *_IMAGES_PER_VALUE
+    classes = len(np.unique(label))
+    if found < max(_FEWEST_VALUES, _VALUES_PER_CLASS * classes) or not least * found <= len(codes) <= most * found:
+        return 0
+    if all(_MEASURED.fullmatch(word) for word in words if word):
+        return 0
+    _, of_both = np.unique(codes * len(of_labels) + label, return_counts=True)
+    differing = 1 - _pairs(of_both) / _pairs(np.bincount(codes))
+    by_chance = 1 - _pairs(np.bincount(label)) / _pairs(np.array([len(codes)]))
+    return found if by_chance > 0 and differing <= _DIFFERING * by_chance else 0
+
+
+def _pairs(counts: np.ndarray) -> float:
+    """The number of pairs within parts of these sizes."""
+    return float((counts.astype(np.float64) * (counts - 1)).sum())
 
 
 def can_be_weights(column: pyarrow.ChunkedArray) -> bool:

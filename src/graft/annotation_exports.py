@@ -1,7 +1,8 @@
 """Exports of annotation programs as records of images: CreateML, Labelbox and the VGG Image Annotator (VIA).
 
 The answers about an image as a whole are its label, in a column named after the question; if there are none, the
-distinct names of its boxes are. So an image with boxes of two classes has two labels, as with COCO.
+distinct names of its boxes are. So an image with boxes of two classes has two labels, as with COCO. A ground-floor
+module: it knows of JSON alone.
 """
 
 from __future__ import annotations
@@ -14,6 +15,8 @@ from typing import Any
 from graft.errors import DataError
 
 Record = dict[str, Any]
+# The label of an image that nobody has labelled yet, unlike one that somebody found to have no label.
+UNLABELLED = "\x02"
 # The columns of VIA's CSV.
 VIA_COLUMNS = ("filename", "file_attributes", "region_attributes")
 
@@ -80,23 +83,29 @@ def via_rows(names: Sequence[str], of_images: Sequence[str], of_shapes: Sequence
 
 
 def _labelbox(value: Sequence[Record]) -> list[Record]:
-    rows = []
+    rows: list[tuple[str, Record | None, list[Record]]] = []
     for each in value:
         row = each["data_row"]
         name = row.get("external_id") or row.get("global_key") or row.get("row_data") or ""
         done = [label for project in each["projects"].values() for label in project.get("labels") or ()]
-        for said in [label.get("annotations") or {} for label in done] or [{}]:
-            rows.append((str(name), *_said(said, "name")))
+        done = [label for label in done if not (label.get("performance_details") or {}).get("skipped")]
+        for label in done:
+            rows.append((str(name), *_said(label.get("annotations") or {}, "name")))
+        if not done:
+            rows.append((str(name), None, []))
     return _with_questions(rows)
 
 
 def _labelbox_before(value: Sequence[Record]) -> list[Record]:
     # The label of a skipped image is a word; if all are words, the records are another program's.
-    said = [each["Label"] if isinstance(each["Label"], dict) else {} for each in value]
+    said = [each["Label"] if isinstance(each["Label"], dict) else None for each in value]
     if not any(said):
         raise LookupError("no annotations")
     return _with_questions(
-        [(str(each["External ID"]), *_said(own, "title")) for each, own in zip(value, said, strict=True)]
+        [
+            (str(each["External ID"]), *((None, []) if own is None else _said(own, "title")))
+            for each, own in zip(value, said, strict=True)
+        ]
     )
 
 
@@ -111,9 +120,14 @@ def _said(annotations: Record, name: str) -> tuple[Record, list[Record]]:
     return answers, [{"label": each.get(name)} for each in annotations.get("objects") or ()]
 
 
-def _with_questions(rows: Sequence[tuple[str, Record, list[Record]]]) -> list[Record]:
-    """Records of a path with the answers about the whole image, or about its regions if no image has any."""
-    of_images = [(name, {question: _answers(said) for question, said in whole.items()}) for name, whole, _ in rows]
+def _with_questions(rows: Sequence[tuple[str, Record | None, list[Record]]]) -> list[Record]:
+    """Records of a path with the answers about the whole image, or about its regions if no image has any.
+
+    The answers are None for an image that nobody has labelled.
+    """
+    of_images = [
+        (name, {question: _answers(said) for question, said in (whole or {}).items()}) for name, whole, _ in rows
+    ]
     if not any(answers for _, said in of_images for answers in said.values()):
         questions = [dict.fromkeys(key for region in regions for key in region) for *_, regions in rows]
         of_images = [
@@ -121,7 +135,10 @@ def _with_questions(rows: Sequence[tuple[str, Record, list[Record]]]) -> list[Re
             for (name, _, regions), keys in zip(rows, questions, strict=True)
         ]
     used = dict.fromkeys(key for _, said in of_images for key, answers in said.items() if answers)
-    records = [{"path": name, **{key: one_of(said.get(key, ())) for key in used}} for name, said in of_images]
+    records = [
+        {"path": name, **{key: UNLABELLED if whole is None else one_of(said.get(key, ())) for key in used}}
+        for (name, said), (_, whole, _) in zip(of_images, rows, strict=True)
+    ]
     # Several people may have given the same answers.
     return list({json.dumps(each): each for each in records}.values())
 
