@@ -65,7 +65,7 @@ def cache_budget() -> int:
     """Return the number of bytes that the cache may take."""
     stated = os.environ.get("GRAFT_CACHE_BYTES")
     if stated:
-        return number_of_bytes(stated)
+        return number_of_bytes(stated, "in GRAFT_CACHE_BYTES", "write it like these, or unset it")
     folder = cache_folder().absolute()
     most = 20 * 2**30
     try:
@@ -77,14 +77,11 @@ def cache_budget() -> int:
         return most
 
 
-def number_of_bytes(text: str) -> int:
-    """Parse a size in bytes such as 500000, 10MB, 10 MiB or 1.5G. Raises InputError."""
+def number_of_bytes(text: str, where: str, advice: str = "write it like these") -> int:
+    """Parse a size in bytes such as 500000, 10MB, 10 MiB or 1.5G. Raises InputError that says `where`."""
     match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([kmgt]?)(i?)b?", text.strip().lower())
     if match is None:
-        raise InputError(
-            f"expected a size such as 500000000, 500MB or 10GiB in GRAFT_CACHE_BYTES, got {text!r}: write it like "
-            "these, or unset it"
-        )
+        raise InputError(f"expected a size such as 500000000, 500MB or 10GiB {where}, got {text!r}: {advice}")
     return int(float(match[1]) * (1024 if match[3] else 1000) ** ("kmgt".find(match[2]) + 1 if match[2] else 0))
 
 

@@ -51,12 +51,15 @@ def test_an_empty_cache_is_no_failure(tmp_path: Path) -> None:
     ],
 )
 def test_a_size_is_written_as_people_write_it(text: str, number: int) -> None:
-    assert number_of_bytes(text) == number
+    assert number_of_bytes(text, "for --max-bytes") == number
 
 
 @pytest.mark.parametrize("text", ["ten", "-5", "10XB", "MB", "1e9", "1,000"])
 def test_what_is_no_size_is_refused_with_examples(text: str) -> None:
     with pytest.raises(InputError, match="GRAFT_CACHE_BYTES, got"):
-        number_of_bytes(text)
+        number_of_bytes(text, "in GRAFT_CACHE_BYTES")
     done = graft("cache", GRAFT_CACHE_BYTES=text)
-    assert done.returncode == 2 and done.stderr.count("\n") == 1
+    assert done.returncode == 2 and done.stderr.count("\n") == 1 and "or unset it" in done.stderr
+    served = graft("serve", "no run", "--max-bytes", text)
+    expected = f"10GiB for --max-bytes, got {text!r}: write it like these\n"
+    assert served.returncode == 2 and served.stderr.endswith(expected)

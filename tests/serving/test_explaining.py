@@ -12,7 +12,8 @@ from tests.explanation.models import spots
 from tests.explanation.test_class_maps import orange_square
 
 from graft.features.engine import Choice
-from graft.serving.intake import read_images
+from graft.serving.batching import Given
+from graft.serving.intake import Body, Room, Wanted, read_images
 from graft.serving.page import FILE
 from graft.serving.predictor import Classifier
 from graft.serving.refusal import Refusal
@@ -28,12 +29,17 @@ def png() -> bytes:
     return file.getvalue()
 
 
-async def nothing(address: str) -> bytes:
+async def nothing(address: str, most: int, body: Body) -> bytes:
     raise AssertionError(address)
 
 
 def asked(kind: str, body: bytes, query: list[tuple[str, str]]) -> list[bool]:
-    images, wanted = asyncio.run(read_images(kind, body, query, Limits(), nothing))
+    async def read() -> tuple[list[Given], Wanted]:
+        whole = Body(Room(1_000), 1.0)
+        whole.data = body
+        return await read_images(kind, whole, query, Limits(), nothing)
+
+    images, wanted = asyncio.run(read())
     assert wanted.top == 5
     return [image.explain for image in images]
 

@@ -1,6 +1,7 @@
 """Predictions in parts: one row for each image whatever dies, and a job that resumes from existing parts."""
 
 from collections import deque
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -9,12 +10,15 @@ import pytest
 
 from graft.data.dataset import Images
 from graft.errors import GraftError, InputError
+from graft.images.letters import LATIN
 from graft.progress import Reporter
 from graft.serving import on_ray
 from graft.serving.gathering import Entry
 from graft.serving.job import Job
 from graft.serving.on_ray import Done, predict_in_parts
 from graft.serving.prediction import Prediction
+from graft.weights.base import load_base
+from graft.weights.saved import SavedModel, save_model
 
 JOB = Job("digest", "ray auto", 1, "", "{}")
 
@@ -131,3 +135,25 @@ def test_a_folder_with_other_files_is_left_alone(entries: list[Entry], tmp_path:
 def test_an_address_where_nobody_answers_is_one_sentence_at_once(address: str) -> None:
     with pytest.raises(InputError, match=r"expected (a Ray cluster at|an address such as)"):
         on_ray._check_answers(address)
+
+
+@pytest.fixture
+def several(tmp_path: Path) -> Path:
+    """A model that gives an image several labels."""
+    base, folder = load_base("latin_letters"), tmp_path / "several"
+    thresholds = (0.5,) * len(LATIN)
+    save_model(folder / "model", SavedModel(base.network, base.preprocessing, LATIN, thresholds=thresholds))
+    return folder
+
+
+def test_of_several_labels_the_one_that_the_probability_is_of_is_named(
+    entries: list[Entry], several: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(on_ray, "check_installed", lambda: None)
+    monkeypatch.setattr(on_ray, "ray_hands", lambda *_: nullcontext(Fake()))
+    asked = {"top": 1, "precision": "auto", "error_budget": None, "sets": None, "abstain": False}
+    on_ray.predict_on_ray(several, entries, tmp_path / "out", asked)
+    found = rows(tmp_path / "out")
+    assert [row["likeliest"] for row in found] == [row["label"] for row in found] and len(found) == 50
+    with pytest.raises(InputError, match="one label for `error_budget`, `sets` and `abstain`"):
+        on_ray.predict_on_ray(several, entries, tmp_path / "other", asked | {"sets": "90%"})

@@ -1,5 +1,6 @@
 """The notes on a training run that improved nothing, or learnt nothing."""
 
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -8,7 +9,7 @@ import pytest
 from PIL import Image
 
 from graft.errors import GraftError
-from graft.images.letters import CYRILLIC, dejavu_fonts, render_letters
+from graft.images.letters import CYRILLIC, LATIN, dejavu_fonts, render_letters
 from graft.progress import Reporter
 from graft.training.history import Epoch
 from graft.training.notes import notes_on_baseline, notes_on_curve
@@ -135,3 +136,21 @@ def test_what_is_not_finite_ends_in_no_file(letters: Path, tmp_path: Path, monke
     with pytest.raises(GraftError, match="expected finite scores of val at level head, got NaN or infinity in"):
         train(letters, "latin_letters", "head", out=tmp_path / "run", quiet=True)
     assert not list((tmp_path / "run").rglob("*.safetensors"))
+
+
+@pytest.mark.parametrize(("level", "what"), [("head", "a head is solved"), ("as-is", "the base is scored")])
+def test_work_that_is_not_cut_short_says_how_long_after_its_time_it_ended(
+    level: str, what: str, tmp_path: Path
+) -> None:
+    letters = LATIN[:3] if level == "as-is" else CYRILLIC[:3]
+    images, labels = render_letters(letters, dejavu_fonts(), 8, seed=0)
+    for index, (image, label) in enumerate(zip(images, labels, strict=True)):
+        (tmp_path / "data" / letters[label]).mkdir(parents=True, exist_ok=True)
+        Image.fromarray(image[:, :, 0]).save(tmp_path / "data" / letters[label] / f"{index}.png")
+    told: list[str] = []
+    options = {"reporter": Reporter(note=told.append), "audit": False}
+    late = train(tmp_path / "data", "latin_letters", level, time_limit="1ms", out=tmp_path / "late", **options)
+    (note,) = (note for note in late.notes if "in whatever time it takes" in note)
+    assert re.fullmatch(rf"{what} in whatever time it takes: \d+\.\d s past --time", note) and told.count(note) == 1
+    in_time = train(tmp_path / "data", "latin_letters", level, time_limit="1h", out=tmp_path / "in-time", **options)
+    assert not any("in whatever time" in note for note in in_time.notes)

@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from calling import graft as command
 from written_letters import write_letters
 
 from graft.errors import DataError, InputError, WeightsError
@@ -54,6 +55,14 @@ def test_the_race_tries_levels_on_the_images_and_the_same_seed_says_the_same(let
     assert advice.cost is not None and advice.cost.peak_bytes > 10**6
     without_seconds = [[replace(each, seconds=0.0) for each in one.race] for one in found]
     assert without_seconds[0] == without_seconds[1]
+
+
+def test_advice_without_a_race_states_memory_and_cache_and_no_seconds(letters: Path) -> None:
+    advice = advise(letters, "latin_letters", with_race=False)
+    cost = advice.to_dict()["cost"]
+    assert cost["seconds"] is None and cost["peak_bytes"] > 10**5 and cost["cache_bytes"] > 0
+    told = command("advise", letters, "--base", "latin_letters", "--no-race", "--quiet").stdout
+    assert "MiB" in told and "s of training" not in told
 
 
 def test_automatic_training_follows_the_advice_and_says_why(letters: Path, shared: Path, tmp_path: Path) -> None:

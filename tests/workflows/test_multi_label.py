@@ -78,7 +78,7 @@ def test_predictions_are_the_labels_from_their_thresholds_on(run: graft.Run, tab
         assert set(each.labels) == given
         assert each.label == "|".join(each.labels)
         assert len(each.top) == 2
-        assert each.to_dict().keys() == {"path", "labels", "top"}
+        assert each.to_dict().keys() == {"path", "label", "probability", "labels", "likeliest", "top"}
     again = pickle.loads(pickle.dumps(classifier)).predict(table.parent / names[0])
     assert again[0].labels == found[0].labels
     with pytest.raises(InputError, match="one label for `error_budget`"):
@@ -218,6 +218,9 @@ def test_commands_know_it_and_what_does_not_says_so(run: graft.Run, table: Path,
     assert row["label"] == "|".join(json.loads(told.stdout)["labels"])
     # The probability is that of the likeliest label, not of `label`, which may hold several or none.
     assert [row["likeliest"], float(row["probability"])] == json.loads(told.stdout)["top"][0]
+    # In JSON, the same names mean the same.
+    written = json.loads(told.stdout)
+    assert [written["likeliest"], written["probability"]] == written["top"][0] and written["label"] == row["label"]
     assert "mean average precision" in command("evaluate", run.folder, table, "--quiet").stdout
     assert "mean average precision" in command("report", run.folder).stdout.lower()
     audited = command("audit", table, "--multi-label", "--no-features", "--json", "--quiet")
@@ -235,6 +238,7 @@ def test_commands_know_it_and_what_does_not_says_so(run: graft.Run, table: Path,
         "expected images with one label each": ("compare", table, "--multi-label"),
         "one label for --precision int8": ("export", run.folder, "--format", "openvino", "--precision", "int8"),
         "one label for --robustness": ("evaluate", run.folder, table, "--robustness"),
+        "classifier of one label for --robustness": ("report", run.folder, "--robustness"),
         "two runs that give an image one label": ("report", run.folder, run.folder),
         "no balancing of classes": ("train", table, "--multi-label", "--sampling", "balanced"),
         "got as-is": ("train", table, "--multi-label", "--level", "as-is", "--base", "latin_letters"),
@@ -243,6 +247,13 @@ def test_commands_know_it_and_what_does_not_says_so(run: graft.Run, table: Path,
         answer = command(*call, "--quiet", cwd=tmp_path)
         assert answer.returncode == 2, (call, answer.stderr)
         assert sentence in answer.stderr, (call, answer.stderr)
+    assert not (run.folder / "robustness.json").exists()
+
+
+def test_a_file_of_weights_of_a_multi_label_run_is_evaluated_by_label(run: graft.Run, table: Path) -> None:
+    data = graft.DataOptions(str(table), table=graft.TableOptions(multi_label=True))
+    found = graft.evaluate(run.folder / "model" / "model.safetensors", data, quiet=True)
+    assert found.labels is not None and found.labels.mean_average_precision and found.scores is None
 
 
 def test_an_export_gives_the_same_labels(run: graft.Run, table: Path) -> None:

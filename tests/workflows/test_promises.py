@@ -284,3 +284,38 @@ def test_what_several_views_are_worth_is_by_groups(tmp_path: Path, monkeypatch: 
     gain = measured_gain(tmp_path / "run", load(tmp_path / "run"), Views(flip=True))
     (groups,) = known
     assert len(groups) == gain.n > len(np.unique(groups))
+
+
+def test_a_classifier_read_in_other_classes_is_measured_without_its_promises(place: Path, tmp_path: Path) -> None:
+    two, three = CYRILLIC[:2], CYRILLIC[2:4]
+    maps = {
+        # Fewer classes than the run has, as many under other names, and its own.
+        "fewer.json": {"first": list(two), "second": list(three)},
+        "renamed.json": {f"letter {letter}": letter for letter in CYRILLIC[:4]},
+        "own.json": {letter: letter for letter in CYRILLIC[:4]},
+    }
+    for name, class_map in maps.items():
+        data = tmp_path / Path(name).stem
+        for label, letters in class_map.items():
+            for letter in letters:
+                shutil.copytree(place / "new" / letter, data / label / letter)
+        (tmp_path / name).write_text(json.dumps(class_map))
+        done = graft("evaluate", place / "run", data, "--class-map", tmp_path / name, "--json", "--quiet")
+        assert done.returncode == 0, done.stderr
+        told = json.loads(done.stdout)
+        noted = any("prediction sets of the run hold for its own classes" in note for note in told["notes"])
+        assert told["top1"] > 0.8 and told["n"] == 40
+        assert (noted, "promises" in told) == ((False, True) if name == "own.json" else (True, False)), name
+    # What images it knows does not depend on what their classes are called.
+    options = {"class_map": tmp_path / "fewer.json", "unlike": place / "new", "quiet": True}
+    assert evaluate(place / "run", tmp_path / "fewer", **options).unlike is not None
+
+
+def test_images_of_a_run_without_audit_are_known_in_other_classes_too(place: Path, tmp_path: Path) -> None:
+    run = train(place / "new", "latin_letters", "head", out=tmp_path / "run", audit=False, quiet=True)
+    class_map = {f"letter {letter}": letter for letter in CYRILLIC[:4]}
+    (tmp_path / "map.json").write_text(json.dumps(class_map))
+    for label, letter in class_map.items():
+        shutil.copytree(place / "new" / letter, tmp_path / "data" / label)
+    found = evaluate(run.folder, tmp_path / "data", class_map=tmp_path / "map.json", quiet=True)
+    assert found.scores is None and len(found.trained_on) == 40

@@ -41,3 +41,8 @@ def test_the_command_of_a_run_is_one_that_graft_takes() -> None:
 
 def test_images_in_memory_have_no_command() -> None:
     assert command_of(Arguments("images", in_memory=True)) is None
+
+
+def test_an_expression_that_begins_like_a_path_is_kept_whole() -> None:
+    told = command_of(Arguments("/photos/birds", group=r"/ward/(\d+)", val="/photos/others.csv"))
+    assert told == r"graft train birds --group '/ward/(\d+)' --val others.csv"

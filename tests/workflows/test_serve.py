@@ -5,6 +5,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+from mosaics import write_mosaics
 from PIL import Image
 
 import graft
@@ -72,3 +73,15 @@ def test_examples_of_what_has_none_are_refused(run: Path, tmp_path: Path) -> Non
             serve(Serving(str(run)), examples=True)
     finally:
         (run.parent / "elsewhere").rename(moved)
+
+
+def test_a_run_of_several_labels_is_refused_before_its_examples_are_looked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_mosaics(tmp_path / "mosaics", 40)
+    options = {"multi_label": True, "audit": False, "refit": False, "quiet": True}
+    run = graft.train(tmp_path / "mosaics" / "mosaics.csv", "latin_letters", "head", out=tmp_path / "run", **options)
+    monkeypatch.setattr(serving, "listen", lambda *_, **__: pytest.fail("it was served"))
+    for place in (run.folder, run.folder / "model"):
+        with pytest.raises(InputError, match="one label for the service"):
+            serve(Serving(str(place)), examples=True)

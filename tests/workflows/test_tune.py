@@ -1,6 +1,9 @@
 """A search over levels and recipes."""
 
 import json
+import re
+import shlex
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,6 +23,7 @@ from graft.images.letters import CYRILLIC
 from graft.training.fitting import measure
 from graft.training.recipe_file import read_recipe, settings_of, with_settings
 from graft.training.tuning import SPACE, Trial, best_of, propose, searched_around
+from graft.transfer.levels import plan_level
 from graft.workflows.deciding import decide
 from graft.workflows.prepare import DataOptions
 
@@ -322,3 +326,68 @@ def test_what_is_set_is_a_field_and_a_value() -> None:
             InputError, match=r"expected (fields of a recipe and their values|a field of a recipe) in se"
         ):
             graft.tune("photos", settings=settings, quiet=True)
+
+
+def test_the_best_is_of_the_levels_asked_for_and_the_usual_trial_is_only_compared_with(
+    letters: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def choose_another(*given: Any, **named: Any) -> Any:
+        decided = decide(*given, **named)
+        plan = plan_level("frozen:0.4", decided.task.base.network, True)
+        return replace(decided, plan=plan, measured=None)
+
+    monkeypatch.setattr("graft.workflows.tune.decide", choose_another)
+    monkeypatch.setattr("graft.workflows.tune.best_of", lambda trials, stages: trials[0])
+    options = {**OPTIONS, "levels": "head", "trials": 1, "time_limit": 1e-3}
+    found = graft.tune(letters, "latin_letters", out=tmp_path / "search", **options)
+    assert [each.level for each in found.trials] == ["frozen:0.4", "head"]
+    assert (found.usual.level, found.best.level) == ("frozen:0.4", "head")
+    assert yaml.safe_load(found.recipe.read_text())["level"] == "head"
+    assert any("frozen:0.4, is what graft train does anyway: it is only compared with" in each for each in found.notes)
+    # Under another name it is the same level, which is tried once, by the name that was asked for.
+    options["levels"] = "frozen:.4"
+    other = graft.tune(letters, "latin_letters", out=tmp_path / "other", **options)
+    assert [each.level for each in other.trials] == ["frozen:.4"] and other.best == other.usual
+
+
+def test_a_level_that_is_worse_than_the_usual_one_is_told_as_that() -> None:
+    usual, best = Trial(0, "frozen:0.4", {}, 0.9, 0.1, 1.0), Trial(1, "head", {}, 0.8, 0.1, 1.0)
+    found = graft.Tuning(Path("search"), Path("best.yaml"), (usual, best), best, usual, None, None, 0, 1.0)
+    assert found.verdict == "-10.0 points on val: worse than what graft train does anyway, frozen:0.4"
+
+
+def test_a_solved_head_keeps_the_weights_of_the_classes_in_its_recipe(letters: Path, tmp_path: Path) -> None:
+    settings = {"class_weights": "balanced", "epochs": 2}
+    options = {**OPTIONS, "levels": "head", "settings": settings, "trials": 2}
+    found = graft.tune(letters, "latin_letters", out=tmp_path / "search", **options)
+    written = yaml.safe_load(found.recipe.read_text())
+    assert (written["level"], written["class_weights"]) == ("head", "balanced") and "epochs" not in written
+
+
+def test_the_printed_command_trains_on_the_splits_of_the_search(letters: Path, tmp_path: Path) -> None:
+    own, val = tmp_path / "my letters", tmp_path / "others for val"
+    shutil.copytree(letters / "train", own)
+    for path in write_letters(val, CYRILLIC[:3], 4, seed=5).rglob("*.png"):
+        path.rename(path.with_name(f"{path.parent.name}-{path.name}"))
+    options = ("--val", val, "--test", letters / "test", "--levels", "head", "--seed", 3, "--base", "latin_letters")
+    told = command(
+        "tune", own, "--trials", 1, "--out", "best of all", "--group", r"/(\w+)\.png", *options, cwd=tmp_path
+    )
+    assert told.returncode == 0, told.stderr
+    (printed,) = re.findall("`(.*)`", told.stdout)
+    assert printed in told.stderr
+    words = shlex.split(printed)
+    assert words[1:5] == ["train", "my letters", "--recipe", "best of all/best.yaml"]
+    assert words[words.index("--val") + 1] == "others for val"
+    assert words[words.index("--group") + 1] == r"/(\w+)\.png"
+    trained = command(*words[1:], "--out", "run", "--quiet", cwd=tmp_path)
+    assert trained.returncode == 0, trained.stderr
+    arguments = yaml.safe_load((tmp_path / "run" / "args.yaml").read_text())
+    wanted = {"val": str(val), "test": str(letters / "test"), "level": "head", "base": "latin_letters", "seed": 3}
+    assert arguments | wanted == arguments
+
+
+def test_images_in_memory_are_trained_by_the_recipe_in_python(letters: Path, tmp_path: Path) -> None:
+    data = graft.Dataset.from_folder(letters / "train")
+    found = graft.tune(data, "latin_letters", trials=1, out=tmp_path / "search", **OPTIONS)
+    assert found.command == f"graft.train(images, recipe={str(found.recipe)!r})"

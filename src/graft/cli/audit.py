@@ -31,6 +31,7 @@ from graft.cli.output import (
     say,
     show,
 )
+from graft.cli.outright import refuse_without
 from graft.cli.process import at_work
 from graft.cli.tables import NOTHING_SAID, reads_tables
 from graft.data.table_options import TableOptions
@@ -42,6 +43,9 @@ if TYPE_CHECKING:
     from graft.audit.auditing import Audit
     from graft.audit.findings import Finding
 
+# What is about the features of a base.
+OF_FEATURES = {"base": "--base", "arch": "--arch", "image_size": "--image-size", "resize": "--resize"}
+OF_FEATURES |= {"engine": "--engine", "precision": "--precision"}
 STYLES = {"error": "bold red", "warning": "yellow", "info": "cyan"}
 
 
@@ -78,6 +82,7 @@ def audit(
     json: Json = False,
     quiet: Quiet = False,
     debug: Debug = False,
+    context: typer.Context = None,  # type: ignore[assignment]  # typer gives it, by its type
 ) -> None:
     """Find problems in labelled images before training; the images are never changed."""
     from graft.workflows.ahead import looking_ahead
@@ -99,6 +104,10 @@ def audit(
             check_outside(path, (data, val, test), option, ending)
             check_new(path, option, overwrite)
     check_kinds(drop or ())
+    if fix_list is None and fix_split is None:
+        refuse_without("--fix-list or --fix-split", {"drop": "--drop"}, context)
+    if not features:
+        refuse_without("--features", OF_FEATURES, context, "--no-features")
     with at_work(quiet) as reporter:
         found = look_into(
             DataOptions(data, group, split_file, table, val, test),

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from graft.cli.output import Debug, Json, Quiet, Seed, print_json, say
+from graft.errors import InputError
 from graft.files import KINDS, cache_budget, cache_entries, cache_folder, remove
 from graft.words import counted
 
@@ -23,6 +24,11 @@ def _cache(
 ) -> None:
     if context.invoked_subcommand is None:
         _list(json)
+    elif json:
+        raise InputError(
+            f"expected --json after {context.invoked_subcommand}, got it before: graft cache "
+            f"{context.invoked_subcommand} --json"
+        )
 
 
 @cache.command("list")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from shlex import quote
 from typing import Annotated
 
 import typer
@@ -45,5 +46,6 @@ def demo(
     say(result.conclusion())
     say(f"curves drawn in {out}")
     if images is not None:
-        say(f"{counted(written, 'image')} to try graft on in {images}: `{program()} train {images} --base {BASE}`")
+        training = f"{program()} train {quote(str(images))} --base {BASE}"
+        say(f"{counted(written, 'image')} to try graft on in {images}: `{training}`")
     say(f"photographs of your own, in a folder per class: `{program()} train photos/`")

@@ -25,6 +25,7 @@ from graft.cli.output import (
     say_robustness,
     summarise_skipped,
 )
+from graft.cli.outright import refuse_without
 from graft.cli.process import at_work
 from graft.cli.tables import NOTHING_SAID, reads_tables
 from graft.data.table_options import TableOptions
@@ -81,8 +82,11 @@ def evaluate(
     json: Json = False,
     quiet: Quiet = False,
     debug: Debug = False,
+    context: typer.Context = None,  # type: ignore[assignment]  # typer gives it, by its type
 ) -> None:
     """Measure a classifier on labelled images, or find out which of two runs is better."""
+    if not robustness:
+        refuse_without("--robustness", {"robustness_time": "--robustness-time"}, context)
     if len(data) > 2:
         raise InputError(f"expected RUN DATA or RUN_A RUN_B DATA, got {len(data) + 1} places: leave some out")
     if len(data) == 2:
@@ -95,13 +99,16 @@ def evaluate(
         return
     from graft.data.dataset import WHOLE
     from graft.files import write_table_aside
+    from graft.weights.model_files import gives_several_labels
     from graft.workflows.answer_list import write_answer_list
     from graft.workflows.contact_sheet import check_outside
     from graft.workflows.evaluate import LabelEvaluation
     from graft.workflows.evaluate import evaluate as run_evaluation
     from graft.workflows.prepare import DataOptions
-    from graft.workflows.robustness import evaluate_robustness
+    from graft.workflows.robustness import check_robustness, evaluate_robustness
 
+    if robustness:
+        check_robustness(gives_several_labels(run), robustness_time)
     if out is not None:
         check_outside(out, (data[0],), "--out", ".csv")
         check_new(out, "--out", overwrite)
@@ -121,12 +128,14 @@ def evaluate(
         )
         for sentence in found.notes:
             reporter.note(sentence)
+        if out is not None:
+            # The answers first: what is measured beside them may fail.
+            write_table_aside(out, partial(write_answer_list, found.answered))
         held = None
         if robustness and (found.scores is not None or isinstance(found, LabelEvaluation)):
             held = evaluate_robustness(found, time_limit=robustness_time, reporter=reporter)
     summarise_skipped(found.skipped, quiet)
     if out is not None:
-        write_table_aside(out, partial(write_answer_list, found.answered))
         note(f"{out} has the answers about {counted(len(found.answered.seen) + len(found.skipped), 'image')}", quiet)
     if json:
         print_json({**found.to_dict(), **({} if held is None else {"robustness": held.to_dict()})})

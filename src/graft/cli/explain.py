@@ -18,8 +18,13 @@ from graft.cli.output import (
     say,
     summarise_skipped,
 )
+from graft.cli.outright import refuse_without
 from graft.cli.process import at_work
 from graft.errors import InputError
+
+# What is about maps of images, and means nothing for a network by itself.
+OF_IMAGES = {"method": "--method", "stage": "--stage", "of_class": "--class", "test": "--test/--no-test"}
+OF_IMAGES |= {"nearest": "--nearest", "engine": "--engine", "precision": "--precision"}
 
 
 def explain(
@@ -65,6 +70,7 @@ def explain(
     json: Json = False,
     quiet: Quiet = False,
     debug: Debug = False,
+    context: typer.Context = None,  # type: ignore[assignment]  # typer gives it, by its type
 ) -> None:
     """Show where in images the evidence for a class lies, as tested maps, or what a network has learned."""
     from graft.explanation.explaining import MapOptions
@@ -72,6 +78,7 @@ def explain(
     from graft.workflows.explain import explain as run_explanation
 
     if not images:
+        refuse_without("images", OF_IMAGES, context)
         _explain_network(run, out, features, channels, against, seed, json, quiet)
         return
     if channels is not None or against is not None:

@@ -9,7 +9,9 @@ from typing import Annotated, Any
 import typer
 
 from graft.cli.output import Debug, Json, Quiet, Seed, print_json, say, show
+from graft.cli.outright import refuse_without
 from graft.cli.process import at_work
+from graft.errors import InputError
 from graft.progress import Table
 from graft.words import program
 
@@ -31,6 +33,7 @@ def lab(
     json: Json = False,
     quiet: Quiet = False,
     debug: Debug = False,
+    context: typer.Context = None,  # type: ignore[assignment]  # typer gives it, by its type
 ) -> None:
     """Test a claim of the textbook in an experiment and see whether it holds."""
     from graft.lab.catalog import EXPERIMENTS, experiment
@@ -39,15 +42,18 @@ def lab(
 
     out, data = (None if path is None else path.expanduser() for path in (out, data))
     if name is None:
+        refuse_without("the name of an experiment", {"quick": "--quick", "data": "--data"}, context)
         _list(out, json)
         return
+    if name == ALL and data is not None:
+        raise InputError(f"expected the name of one experiment with --data, got {name}: name it, or leave --data out")
     chosen = list(EXPERIMENTS.values()) if name == ALL else [experiment(name)]
     if name == ALL:
         chosen = [each for each in chosen if not each.needs_data]
     told = []
     for each in chosen:
         with at_work(quiet) as reporter:
-            record = perform(each, Conditions(quick, seed, data if name != ALL else None, reporter))
+            record = perform(each, Conditions(quick, seed, data, reporter))
         paths = () if out is None else write(record, out)
         told.append({**record.to_dict(), **({"files": [str(path) for path in paths]} if paths else {})})
         if not json:

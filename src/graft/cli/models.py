@@ -19,6 +19,7 @@ from graft.cli.output import (
     say,
     show,
 )
+from graft.cli.outright import refuse_without
 from graft.errors import InputError
 from graft.models.catalog import CATALOG, Entry, entry
 from graft.progress import Table
@@ -52,8 +53,11 @@ def models(
     json: Json = False,
     quiet: Quiet = False,
     debug: Debug = False,
+    context: typer.Context = None,  # type: ignore[assignment]  # typer gives it, by its type
 ) -> None:
     """List the architectures, show the layers of one with their costs, or compare several side by side."""
+    if cut is None:
+        refuse_without("--cut", {"batch_size": "--batch-size"}, context)
     if names and len(names) > 1:
         for option, value in {"--cut": cut, "--diagram": diagram}.items():
             if value is not None:

@@ -84,7 +84,7 @@ def predict(
     from graft.serving.gathering import STDIN, gather, read_names
     from graft.serving.predictor import load
     from graft.serving.several_views import Views
-    from graft.serving.writing import MORE, choose_format
+    from graft.serving.writing import choose_format, columns_for
     from graft.workflows import predict as work
 
     images = images or []
@@ -135,10 +135,7 @@ def predict(
         )
     classifier = load(run, engine=engine, precision=precision, singles=watch is not None)
     rule = classifier.rule(**promises)
-    unsure = error_budget is not None or abstain
-    # With several labels, or none, the probability is that of one label, which has to be named.
-    asked = (unsure or classifier.multi_label, unsure, sets is not None, abstain)
-    more = tuple(name for name, told in zip(MORE, asked, strict=True) if told)
+    more = columns_for(promises, classifier.multi_label)
     wanted = work.Wanted(chosen, out, min(top, len(classifier.classes)), views, rule, more)
     # Predictions printed to the terminal show the progress themselves, and a bar would interleave with them.
     with at_work(quiet or (out is None and sys.stdout.isatty())) as reporter:

@@ -20,6 +20,7 @@ from graft.cli.output import (
     say_page,
     say_robustness,
 )
+from graft.cli.outright import refuse_without
 from graft.cli.process import imported
 
 
@@ -42,6 +43,7 @@ def report(
     json: Json = False,
     quiet: Quiet = False,
     debug: Debug = False,
+    context: typer.Context = None,  # type: ignore[assignment]  # typer gives it, by its type
 ) -> None:
     """Rewrite the page of a run, or compare two runs side by side on one page."""
     from graft.evaluation.report.label_page import LabelReport
@@ -49,6 +51,8 @@ def report(
     from graft.workflows.report import report as run_report
 
     imported()
+    if not robustness:
+        refuse_without("--robustness", {"robustness_time": "--robustness-time"}, context)
 
     made = run_report(
         run,

@@ -87,7 +87,7 @@ def serve(
 
     access = Access(host, port, api_key or None, insecure, tuple(cors or ()), tuple(url_host or ()))
     limits = Limits(
-        bytes=number_of_bytes(max_bytes),
+        bytes=number_of_bytes(max_bytes, "for --max-bytes"),
         files=max_files,
         pixels=max_pixels,
         seconds=seconds(timeout, "--timeout"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import nullcontext
 from pathlib import Path
+from shlex import quote
 from typing import Annotated, Any
 
 import typer
@@ -34,20 +35,16 @@ from graft.cli.output import (
     say_page,
     summarise_skipped,
 )
+from graft.cli.outright import given_outright, refuse_without
 from graft.cli.process import at_work
 from graft.cli.tables import NOTHING_SAID, reads_tables
 from graft.data.table_options import TableOptions
+from graft.errors import InputError
 from graft.weights.packaged import DEFAULT_BASE
 from graft.words import counted, program
 
 # Options whose name differs from the run's argument.
 CALLED = {"classes": "classes_file", "time": "time_limit"}
-
-
-def _given_outright(context: typer.Context | None) -> set[str]:
-    """Return the parameters whose options stand on the command line; none where no command line was read."""
-    sources = {} if context is None else {name: context.get_parameter_source(name) for name in context.params}
-    return {name for name, source in sources.items() if source is not None and source.name == "COMMANDLINE"}
 
 
 def _in_recipe(text: str, *names: str) -> Any:
@@ -182,10 +179,16 @@ def train(
 
     from graft.cli.launching import begun_with, launch, launched, taking_part
 
+    if resume and contact_sheet is not None:
+        raise InputError(
+            f"expected no --contact-sheet with --resume, got {contact_sheet}: it is drawn as a run begins, so leave "
+            "it out"
+        )
     if not launched():
         processes = begun_with(data, out) if resume and processes is None else processes
         if processes is not None:
             launch(processes, max_restarts)
+        refuse_without("--processes", {"max_restarts": "--max-restarts"}, context)
 
     from graft.workflows.ahead import looking_ahead
 
@@ -226,7 +229,7 @@ def train(
         cutmix=cutmix,
         find_learning_rate=find_learning_rate,
     )
-    given = _given_outright(context)
+    given = given_outright(context)
     if recipe_file is not None:
         found = read_recipe(recipe_file)
         recipe = with_settings(found.recipe, {name: value for name, value in asdict(recipe).items() if name in given})
@@ -289,5 +292,5 @@ def train(
     folder = near(run.folder)
     for sentence in verdict_of(run.folder):
         say(sentence)
-    say(f"saved in {folder}: `{program()} predict {folder} IMAGES…`")
+    say(f"saved in {folder}: `{program()} predict {quote(folder)} IMAGES…`")
     say_page(page, "report: ")

@@ -27,7 +27,6 @@ from graft.cli.tables import NOTHING_SAID, reads_tables
 from graft.data.table_options import TableOptions
 from graft.progress import Table
 from graft.weights.packaged import DEFAULT_BASE
-from graft.words import program
 
 SetOption = Annotated[
     list[str] | None, typer.Option("--set", help="Recipe field to set, as KEY=VALUE; may be repeated.")
@@ -96,4 +95,4 @@ def tune(
     )
     show(Table("", ("trial", "level", "val", "time", "settings"), rows, texts=(1, 4)))
     say(f"trial {found.best.number}, {found.best.level}: {found.verdict}")
-    say(f"saved in {near(found.recipe)}: `{program()} train {data} --recipe {near(found.recipe)}`")
+    say(f"saved in {near(found.recipe)}: `{found.command}`")

@@ -75,8 +75,9 @@ _WHY = {
     413: "Too many bytes or images.",
     415: "No content type that is known.",
     422: "No image of the request could be decoded.",
-    429: "The queue is full: ask again after Retry-After.",
+    429: "The queue is full, or all requests together hold too many bytes: ask again after Retry-After.",
     500: "The image could not be computed.",
+    502: "An image could not be fetched from its address in time, or not at all.",
     503: "Not answered in time.",
 }
 

@@ -10,8 +10,10 @@ import asyncio
 import http.client
 import re
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
+from graft.serving.intake import Body
 from graft.serving.refusal import Refusal
 from graft.serving.settings import Limits
 
@@ -31,8 +33,11 @@ class Fetcher:
         self.limits = limits
         self._threads = ThreadPoolExecutor(AT_ONCE, thread_name_prefix="fetch")
 
-    async def fetch(self, address: str) -> bytes:
-        """Return the image at a URL. Raises Refusal for a host that was not named, and for what cannot be fetched."""
+    async def fetch(self, address: str, most: int, body: Body) -> bytes:
+        """Return the image at a URL, of at most `most` bytes, which are counted in `body` and are due with it.
+
+        Raises Refusal for a host that was not named, and for what cannot be fetched.
+        """
         match = _ADDRESS.fullmatch(address)
         if match is None:
             raise Refusal(400, "expected an address such as https://host/image.jpg for 'url', got another: rewrite it")
@@ -43,38 +48,46 @@ class Fetcher:
                 f"expected an address at a host that this service may fetch from, got {match[2][:100]!r}: send the "
                 "image itself, or have the host named with --url-host",
             )
-        working = asyncio.get_running_loop().run_in_executor(
-            self._threads, self._fetch, scheme, host, port, match[4] or "/"
-        )
+        loop = asyncio.get_running_loop()
+        until = time.monotonic() + body.until - loop.time()
+        place = (scheme, host, port, match[4] or "/")
+        working = loop.run_in_executor(self._threads, self._fetch, place, most, until, body.take)
         try:
-            async with asyncio.timeout(self.limits.seconds):
+            async with asyncio.timeout_at(body.until):
                 return await working
         except TimeoutError:
-            raise _not_fetched(host, f"no answer within {self.limits.seconds:g} s") from None
+            raise self._too_slow(host) from None
 
-    def _fetch(self, scheme: str, host: str, port: int, path: str) -> bytes:
-        until = time.monotonic() + self.limits.seconds
+    def _fetch(self, place: tuple[str, str, int, str], most: int, until: float, take: Callable[[int], None]) -> bytes:
+        scheme, host, port, path = place
+        if (left := until - time.monotonic()) <= 0:
+            raise self._too_slow(host)
         kind = http.client.HTTPSConnection if scheme == "https" else http.client.HTTPConnection
-        connection = kind(host, port, timeout=self.limits.seconds)
+        connection = kind(host, port, timeout=left)
         try:
             connection.request("GET", path, headers={"User-Agent": "graft", "Accept": "image/*"})
-            response = connection.getresponse()
-            if response.status != 200:
-                raise _not_fetched(host, f"status {response.status}")
-            data = bytearray()
-            while part := response.read(BLOCK):
-                data += part
-                if len(data) > self.limits.bytes:
-                    raise Refusal(
-                        413, f"expected an image of at most {self.limits.bytes:,} bytes, got more from {host}"
-                    )
-                if time.monotonic() > until:
-                    raise _not_fetched(host, f"not all of it within {self.limits.seconds:g} s")
-            return bytes(data)
+            # Closed on its own: where the host closes the connection, the connection lets go of it.
+            with connection.getresponse() as response:
+                if response.status != 200:
+                    raise _not_fetched(host, f"status {response.status}")
+                data = bytearray()
+                # `read1` returns what has come, where `read` would wait for a whole block, however slowly it comes.
+                while part := response.read1(BLOCK):
+                    if len(data) + len(part) > most:
+                        allowed = f"{self.limits.bytes:,} bytes in all"
+                        raise Refusal(413, f"expected images of at most {allowed}, got more from {host}: send fewer")
+                    take(len(part))
+                    data += part
+                    if time.monotonic() > until:
+                        raise self._too_slow(host)
+                return bytes(data)
         except (OSError, http.client.HTTPException) as error:
             raise _not_fetched(host, type(error).__name__) from None
         finally:
             connection.close()
+
+    def _too_slow(self, host: str) -> Refusal:
+        return _not_fetched(host, f"not all of it within {self.limits.seconds:g} s of the request")
 
 
 def _not_fetched(host: str, reason: str) -> Refusal:

@@ -8,6 +8,7 @@ import json
 from base64 import b64decode
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
+from threading import Lock
 from typing import Any, NamedTuple
 
 from graft.errors import InputError, did_you_mean
@@ -19,8 +20,8 @@ from graft.serving.settings import Limits
 from graft.serving.web import MultipartError, MultipartParser, parse_options_header
 
 Receive = Callable[[], Awaitable[Mapping[str, Any]]]
-# Fetches the image at a URL. Raises Refusal.
-Fetch = Callable[[str], Awaitable[bytes]]
+# Fetches the image at a URL, of at most so many bytes, which it counts in a body as they arrive. Raises Refusal.
+Fetch = Callable[[str, int, "Body"], Awaitable[bytes]]
 
 MULTIPART, JSON, FORM = "multipart/form-data", "application/json", "application/x-www-form-urlencoded"
 FILE_FIELDS = ("image", "images", "file", "files")
@@ -36,33 +37,55 @@ MOST_FIELDS, MOST_FIELD_BYTES = 8, 100
 
 
 class Room:
-    """A bound on the total bytes of all bodies held at once, so that many large ones together are turned away."""
+    """A bound on the total bytes of all requests held at once, so that many large ones together are turned away.
+
+    Threads that fetch images take from it as well.
+    """
 
     def __init__(self, most: int) -> None:
         self.most, self.held = most, 0
+        self._lock = Lock()
 
     def take(self, count: int) -> None:
-        if self.held + count > self.most:
-            raise Refusal(
-                429, f"expected bodies of at most {self.most:,} bytes in all at once, got more: ask again later", 1
-            )
-        self.held += count
+        with self._lock:
+            if self.held + count > self.most:
+                raise Refusal(
+                    429,
+                    f"expected requests of at most {self.most:,} bytes in all at once, got more: ask again later",
+                    1,
+                )
+            self.held += count
 
     def give_back(self, count: int) -> None:
-        self.held -= count
+        with self._lock:
+            self.held -= count
 
 
-@dataclass
 class Body:
-    """The part of a body read so far; `close` gives its room back."""
+    """The bytes of a request so far: its body, what it is decoded to, and the images fetched for it.
 
-    room: Room
-    data: bytes = b""
-    taken: int = 0
+    All of it has to be there `until`, in the time of the event loop, and takes `room`, which `close` gives back.
+    """
+
+    def __init__(self, room: Room, seconds: float) -> None:
+        self.room, self.until = room, asyncio.get_running_loop().time() + seconds
+        self.data, self.taken = b"", 0
+        self._closed = False
+        self._lock = Lock()
+
+    def take(self, count: int) -> None:
+        """Take room for more bytes. Raises Refusal, and Gone in a thread that still fetches for a closed body."""
+        with self._lock:
+            if self._closed:
+                raise Gone
+            self.room.take(count)
+            self.taken += count
 
     def close(self) -> None:
-        self.room.give_back(self.taken)
-        self.taken = 0
+        with self._lock:
+            self._closed = True
+            self.room.give_back(self.taken)
+            self.taken = 0
 
 
 async def read_body(headers: Mapping[str, str], receive: Receive, limits: Limits, body: Body) -> bytes:
@@ -79,7 +102,7 @@ async def read_body(headers: Mapping[str, str], receive: Receive, limits: Limits
         )
     parts: list[bytes] = []
     try:
-        async with asyncio.timeout(limits.seconds):
+        async with asyncio.timeout_at(body.until):
             while True:
                 message = await receive()
                 if message["type"] == "http.disconnect":
@@ -87,8 +110,7 @@ async def read_body(headers: Mapping[str, str], receive: Receive, limits: Limits
                 part = message.get("body", b"")
                 if body.taken + len(part) > limits.bytes:
                     raise _too_long(limits, "more")
-                body.room.take(len(part))
-                body.taken += len(part)
+                body.take(len(part))
                 parts.append(part)
                 if not message.get("more_body", False):
                     break
@@ -105,9 +127,9 @@ def _too_long(limits: Limits, got: str) -> Refusal:
 
 
 async def read_images(
-    content_type: str, body: bytes, query: Iterable[tuple[str, str]], limits: Limits, fetch: Fetch
+    content_type: str, body: Body, query: Iterable[tuple[str, str]], limits: Limits, fetch: Fetch
 ) -> tuple[list[Given], Wanted]:
-    """Return the images of a body and what is wanted of each. Raises Refusal."""
+    """Return the images of a body that was read, and what is wanted of each. Raises Refusal."""
     stated, options = parse_options_header(content_type)
     kind = stated.decode("latin-1").lower()
     wanted = Wanted()
@@ -115,11 +137,11 @@ async def read_images(
         check_field(name, WISHES, "the query")
         wanted = wanted.and_also(name, value)
     if kind == MULTIPART:
-        images, wanted = _from_multipart(body, options.get(b"boundary", b""), limits, wanted)
+        images, wanted = _from_multipart(body.data, options.get(b"boundary", b""), limits, wanted)
     elif kind == JSON:
         images, wanted = await _from_json(body, limits, fetch, wanted)
     elif kind.startswith("image/") or kind == "application/octet-stream":
-        images = [Given("image 0", body)]
+        images = [Given("image 0", body.data)]
     else:
         raise Refusal(415, _wrong_type(kind))
     if not images:
@@ -301,8 +323,8 @@ def read_json(body: bytes) -> Any:
         raise Refusal(400, f"expected a body in JSON, got something else ({reason}): see /openapi.json") from None
 
 
-async def _from_json(body: bytes, limits: Limits, fetch: Fetch, wanted: Wanted) -> tuple[list[Given], Wanted]:
-    value = read_json(body)
+async def _from_json(body: Body, limits: Limits, fetch: Fetch, wanted: Wanted) -> tuple[list[Given], Wanted]:
+    value = read_json(body.data)
     if not isinstance(value, dict) or not isinstance(value.get("images"), list):
         raise Refusal(
             400,
@@ -313,7 +335,7 @@ async def _from_json(body: bytes, limits: Limits, fetch: Fetch, wanted: Wanted) 
     if len(value["images"]) > limits.files:
         raise Refusal(413, too_many(limits))
     images: list[Given] = []
-    total = 0
+    left = limits.bytes
     for place, image in enumerate(value["images"]):
         if not isinstance(image, dict) or ("base64" in image) == ("url" in image):
             raise Refusal(400, f"expected an object with either 'base64' or 'url' as image {place}, got something else")
@@ -322,9 +344,12 @@ async def _from_json(body: bytes, limits: Limits, fetch: Fetch, wanted: Wanted) 
         if not all(isinstance(each, str) for each in image.values()):
             raise Refusal(400, f"expected texts in image {place}, got other values: put them in quotes")
         name = given_name(image.get("name"), place)
-        data = await fetch(image["url"]) if "url" in image else from_base64(image["base64"], name)
-        total += len(data)
-        if total > limits.bytes:
+        if "url" in image:
+            data = await fetch(image["url"], left, body)
+        else:
+            data = from_base64(image["base64"], name, body)
+        left -= len(data)
+        if left < 0:
             raise Refusal(413, f"expected images of at most {limits.bytes:,} bytes in all, got more: send fewer")
         images.append(Given(name, data))
     for name in WISHES:
@@ -332,14 +357,15 @@ async def _from_json(body: bytes, limits: Limits, fetch: Fetch, wanted: Wanted) 
     return images, wanted
 
 
-def from_base64(text: str, name: str) -> bytes:
-    """Return the bytes of a base64 text, with or without a `data:` prefix. Raises Refusal.
+def from_base64(text: str, name: str, body: Body) -> bytes:
+    """Return the bytes of a base64 text, with or without a `data:` prefix, and count them in its body. Raises Refusal.
 
     Line breaks, as `base64` and MIME write them, the URL-safe alphabet and missing padding are accepted as well.
     """
     if text.startswith("data:"):
         text = text.partition(",")[2]
     text = text.translate(_TO_STANDARD).rstrip("=")
+    body.take(3 * len(text) // 4)
     try:
         return b64decode(text + "=" * (-len(text) % 4), validate=True)
     except (binascii.Error, ValueError) as error:

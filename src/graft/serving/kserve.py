@@ -17,7 +17,7 @@ import numpy as np
 
 from graft.names import plain
 from graft.serving.batching import Given
-from graft.serving.intake import check_field, from_base64, read_json, too_many
+from graft.serving.intake import Body, check_field, from_base64, read_json, too_many
 from graft.serving.pool import Model
 from graft.serving.refusal import Refusal
 from graft.serving.service import Answers
@@ -59,13 +59,13 @@ def metadata(name: str, model: Model) -> dict[str, Any]:
     }
 
 
-def read_inference(headers: Mapping[str, str], body: bytes, limits: Limits) -> Inference:
-    """Return the images and wishes of a request. Raises Refusal."""
+def read_inference(headers: Mapping[str, str], body: Body, limits: Limits) -> Inference:
+    """Return the images and wishes of a request that was read. Raises Refusal."""
     length = headers.get(JSON_LENGTH)
-    if length is not None and not (length.isdecimal() and int(length) <= len(body)):
+    if length is not None and not (length.isdecimal() and int(length) <= len(body.data)):
         raise Refusal(400, f"expected in Inference-Header-Content-Length the bytes of the JSON, got {length[:40]!r}")
-    split = len(body) if length is None else int(length)
-    value = read_json(body[:split])
+    split = len(body.data) if length is None else int(length)
+    value = read_json(body.data[:split])
     _check(value, ("id", "parameters", "inputs", "outputs"), "a request")
     _check(value.get("parameters", {}), ("binary_data_output",), "its parameters")
     if not isinstance(value.get("inputs"), list) or len(value["inputs"]) != 1:
@@ -73,7 +73,7 @@ def read_inference(headers: Mapping[str, str], body: bytes, limits: Limits) -> I
     tensor = value["inputs"][0]
     _check(tensor, ("name", "shape", "datatype", "parameters", "data"), "a tensor")
     _check(tensor.get("parameters", {}), ("binary_data_size",), "the parameters of a tensor")
-    images = _images(tensor, body[split:], limits)
+    images = _images(tensor, body.data[split:], limits, body)
     id = value.get("id")
     if id is not None and not isinstance(id, str):
         raise Refusal(400, "expected a text for 'id', got something else: put it in quotes")
@@ -104,7 +104,7 @@ def _outputs(value: dict[str, Any]) -> dict[str, bool]:
     return found
 
 
-def _images(tensor: dict[str, Any], binary: bytes, limits: Limits) -> list[Given]:
+def _images(tensor: dict[str, Any], binary: bytes, limits: Limits, body: Body) -> list[Given]:
     name, shape, datatype = (tensor.get(each) for each in ("name", "shape", "datatype"))
     if (name, datatype) not in ((IMAGE, "UINT8"), (FILE, "BYTES")):
         raise Refusal(
@@ -126,7 +126,7 @@ def _images(tensor: dict[str, Any], binary: bytes, limits: Limits) -> list[Given
     if name == FILE:
         if len(shape) != 1:
             raise Refusal(400, f"expected the shape [N] for {FILE!r}, got {shape[:8]}: send one element per image")
-        files = _elements(binary) if size is not None else _texts(tensor["data"])
+        files = _elements(binary) if size is not None else _texts(tensor["data"], body)
         if len(files) != shape[0]:
             raise Refusal(400, f"expected {shape[0]} elements as the shape says, got {len(files)}: correct the shape")
         return [Given(f"image {place}", data) for place, data in enumerate(files)]
@@ -145,10 +145,10 @@ def _images(tensor: dict[str, Any], binary: bytes, limits: Limits) -> list[Given
     ]
 
 
-def _texts(data: Any) -> list[bytes]:
+def _texts(data: Any, body: Body) -> list[bytes]:
     if not isinstance(data, list) or not all(isinstance(text, str) for text in data):
         raise Refusal(400, f"expected a list of texts in base64 as the data of {FILE!r}, got something else")
-    return [from_base64(text, f"image {place}") for place, text in enumerate(data)]
+    return [from_base64(text, f"image {place}", body) for place, text in enumerate(data)]
 
 
 def _elements(binary: bytes) -> list[bytes]:

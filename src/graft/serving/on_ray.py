@@ -17,6 +17,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
+from importlib.util import find_spec
 from itertools import groupby, islice
 from pathlib import Path
 from typing import Any, Protocol
@@ -29,7 +30,8 @@ from graft.progress import NOBODY, Reporter
 from graft.serving.gathering import Entry, Gathered
 from graft.serving.job import Job
 from graft.serving.prediction import Prediction
-from graft.serving.writing import MORE, write_predictions
+from graft.serving.predictor import load
+from graft.serving.writing import columns_for, write_predictions
 from graft.weights.model_files import files_digest, folder_digest, model_folder
 from graft.words import counted
 
@@ -224,6 +226,12 @@ class RayHands:
             raise cause if isinstance(cause, GraftError) else GraftError(f"an actor failed: {cause}") from None
 
 
+def check_installed() -> None:
+    """Raise InputError when Ray is not installed."""
+    if find_spec("ray") is None:
+        raise InputError("expected Ray for --engine ray, got none installed: pip install 'graft-vision[scale]'")
+
+
 @contextmanager
 def ray_hands(run: str | Path, asked: dict[str, Any], processes: int | None, address: str | None) -> Iterator[Any]:
     """Yield actors with the classifier of `run`, as `graft.serving.predictor.load` takes it, on all cores that Ray has.
@@ -234,12 +242,9 @@ def ray_hands(run: str | Path, asked: dict[str, Any], processes: int | None, add
     # Ray reads these when imported: no usage statistics are sent, and no page is served.
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")
-    try:
-        import ray
-    except ImportError:
-        raise InputError(
-            "expected Ray for --engine ray, got none installed: pip install 'graft-vision[scale]'"
-        ) from None
+    check_installed()
+    import ray
+
     if ray.is_initialized():
         raise InputError("expected to start Ray, got a process that uses it already: call ray.shutdown() first")
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
@@ -295,16 +300,13 @@ class _Actor:
 
     def __init__(self, run: str, asked: dict[str, Any], core: int | None) -> None:
         """With `core`, pin this process to that core: libraries unaware of Ray would take every core."""
-        from graft.serving.abstaining import rule_for
-        from graft.serving.predictor import load
-
         if core is not None and hasattr(os, "sched_setaffinity"):
             cores = sorted(os.sched_getaffinity(0))
             os.sched_setaffinity(0, {cores[core % len(cores)]})
         promises = {name: value for name, value in asked.items() if name not in ("top", "precision")}
         self._top = min(asked["top"], sys.maxsize)
         self._classifier = load(run, precision=asked["precision"])
-        self._rule = rule_for(self._classifier.calibration, **promises)
+        self._rule = self._classifier.rule(**promises)
         self._stored: dict[Any, Images] = {}
 
     def ready(self) -> int:
@@ -345,8 +347,10 @@ def predict_on_ray(
     made_of = folder_digest(model_folder(place)) if place.is_dir() else files_digest((place, place.with_suffix(".bin")))
     promises = {name: value for name, value in asked.items() if name not in ("top", "precision")}
     job = Job(made_of, f"ray {asked['precision']}", asked["top"], "", json.dumps(promises, sort_keys=True))
-    unsure = promises.get("error_budget") is not None or promises.get("abstain", False)
-    told = (unsure, unsure, promises.get("sets") is not None, promises.get("abstain", False))
-    more = [name for name, is_told in zip(MORE, told, strict=True) if is_told]
+    check_installed()
+    # Loaded here as well, so that what it cannot promise is refused before any process starts.
+    classifier = load(place, precision=asked["precision"])
+    classifier.rule(**promises)
+    more = columns_for(promises, classifier.multi_label)
     with ray_hands(place.absolute(), asked, processes, address) as hands:
         return predict_in_parts(images, hands, out, job, asked["top"], more, reporter)

@@ -54,7 +54,9 @@ class Prediction:
         if self.error is not None:
             return {"path": self.path, "error": self.error}
         if self.labels is not None:
-            return {"path": self.path, "labels": list(self.labels), "top": [list(pair) for pair in self.top]}
+            several = {"labels": list(self.labels), "likeliest": self.likeliest}
+            told = {"path": self.path, "label": self.label, "probability": self.probability, **several}
+            return {**told, "top": [list(pair) for pair in self.top]}
         return {
             "path": self.path,
             "label": self.label,

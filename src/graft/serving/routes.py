@@ -99,14 +99,14 @@ def _add_predict(app: FastAPI, service: Service, metrics: Metrics, room: Room, f
         "/predict",
         summary="Classify images",
         openapi_extra=descriptions.predict(),
-        responses=descriptions.errors(400, 401, 403, 408, 413, 415, 422, 429, 500, 503),
+        responses=descriptions.errors(400, 401, 403, 408, 413, 415, 422, 429, 500, 502, 503),
     )
     async def predict(request: Request) -> Response:
-        body = Body(room)
+        body = Body(room, limits.seconds)
         try:
-            data = await read_body(request.headers, request.receive, limits, body)
+            await read_body(request.headers, request.receive, limits, body)
             kind = request.headers.get("content-type", "")
-            images, wanted = await read_images(kind, data, request.query_params.multi_items(), limits, fetcher.fetch)
+            images, wanted = await read_images(kind, body, request.query_params.multi_items(), limits, fetcher.fetch)
             if wanted.error_budget is not None:
                 # Refused before anything is computed.
                 service.model.threshold(wanted.error_budget)
@@ -211,10 +211,10 @@ def _add_kserve(app: FastAPI, service: Service, metrics: Metrics, room: Room) ->
     @app.post("/v2/models/{model}/versions/{version}/infer", include_in_schema=False)
     async def infer(request: Request, model: str, version: str | None = None) -> Response:
         check(model, version)
-        body = Body(room)
+        body = Body(room, limits.seconds)
         try:
-            data = await read_body(request.headers, request.receive, limits, body)
-            asked = kserve.read_inference(request.headers, data, limits)
+            await read_body(request.headers, request.receive, limits, body)
+            asked = kserve.read_inference(request.headers, body, limits)
             answers = await _answered(request, service, metrics, asked.images)
         finally:
             body.close()

@@ -20,9 +20,9 @@ class Limits:
     bytes: int = 32 * MEBIBYTE  # in the body of a request
     files: int = 32  # images in a request
     pixels: int | None = None  # in an image; by default the decoder's own limits
-    seconds: float = 30.0  # to send a body, and again to be answered
+    seconds: float = 30.0  # to send a body with the images that it names by URL, and again to be answered
     waiting: int = 256  # images that may wait for a worker
-    held: int = 512 * MEBIBYTE  # bytes of all bodies together
+    held: int = 512 * MEBIBYTE  # bytes of all bodies together, with what they are decoded to and fetch
     head_seconds: float = 10.0  # to send the head of a request
     connections: int = 4096  # open at once; beyond it, those idle longest without a request are closed
     batch_seconds: float = 60.0  # that a worker may spend on a batch

@@ -10,7 +10,7 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from itertools import islice
@@ -37,6 +37,18 @@ FORMATS = tuple(dict.fromkeys(ENDINGS.values()))
 ROWS_PER_GROUP = 10_000
 # Optional fields of a prediction; CSV, TSV and Parquet give each a column.
 MORE = ("likeliest", "abstained", "set", "distance")
+
+
+def columns_for(promises: Mapping[str, Any], several: bool) -> tuple[str, ...]:
+    """Return those of `MORE` that a table has, by the promises asked of a classifier of `several` labels or one.
+
+    `promises` are the arguments of `graft.serving.abstaining.rule_for`.
+    """
+    abstain = bool(promises.get("abstain"))
+    unsure = promises.get("error_budget") is not None or abstain
+    # With several labels, or none, the probability is that of one label, which has to be named.
+    asked = (unsure or several, unsure, promises.get("sets") is not None, abstain)
+    return tuple(name for name, told in zip(MORE, asked, strict=True) if told)
 
 
 def choose_format(asked: str | None, out: Path | None) -> str:

@@ -40,7 +40,7 @@ from graft.training.crowns import (
 from graft.training.examples import computed, frozen_features, more_crops
 from graft.training.heads import put_head, solve_head_on_crops, solve_stored_head, targets_of, thresholds_of
 from graft.training.memory import check_in_memory, note_on_streaming
-from graft.training.notes import notes_on_baseline
+from graft.training.notes import note_on_time, notes_on_baseline
 from graft.training.task import Task, Trained, groups_of_split, sample
 from graft.transfer.class_names.matching import note_on_others
 from graft.transfer.levels import Plan
@@ -78,9 +78,18 @@ def fit_level(task: Task, plan: Plan, folder: Path | None = None, measured: Meas
         trained = refit(task, plan, measured or measure_each([task], plan, folder, ahead=True)[0], folder)
     else:
         trained = measure(task, plan, folder).trained
+    trained = _told_late(task, plan, trained)
     for note in trained.notes:
         task.reporter.note(note)
     return trained
+
+
+def _told_late(task: Task, plan: Plan, trained: Trained) -> Trained:
+    """Add a note if the time was up before a level was done that is not cut short."""
+    past = 0.0 if task.deadline is None else time.perf_counter() - task.deadline
+    if past <= 0 or plan.cut not in task.base.network.cuts[-2:]:
+        return trained
+    return replace(trained, notes=(*trained.notes, note_on_time(plan.level == "as-is", past)))
 
 
 def fit_unmeasured(task: Task, plan: Plan, measured: Measured | None = None) -> Trained:

@@ -1,4 +1,4 @@
-"""Notes to read beside the scores of a training run: that it improved nothing, or learnt nothing."""
+"""Notes to read beside the scores of a training run: that it improved nothing, learnt nothing, or took too long."""
 
 from collections.abc import Iterator, Sequence
 
@@ -35,6 +35,12 @@ def notes_on_curve(history: Sequence[Epoch], kept: int, recipe: ResolvedRecipe, 
         yield f"training made nothing better ({curve}), so the start is kept: {advice}"
     elif last.val_loss > start.val_loss:
         yield f"the val loss ended above its start ({curve}): {advice}"
+
+
+def note_on_time(as_is: bool, past: float) -> str:
+    """Return a sentence about work that is not cut short, and that ended `past` seconds after its time was up."""
+    what = "the base is scored" if as_is else "a head is solved"
+    return f"{what} in whatever time it takes: {max(past, 0.1):.1f} s past --time"
 
 
 def note_on_thresholds(count: int) -> str:

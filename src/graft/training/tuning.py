@@ -106,6 +106,9 @@ def best_of(trials: Sequence[Trial], stages: Mapping[str, int]) -> Trial:
 class Tuning:
     """The outcome of a search. `usual` is the first trial, what `graft train` would do; `best` may be the same.
 
+    If the level of `usual` is not one of those asked for, it is only compared with. `command` trains by `recipe` on the
+    same images and splits.
+
     `difference` is how much more accurate the best is than the usual on the `n` images of test, which no trial saw. It
     is None without a test split, or when the two are the same.
     """
@@ -120,6 +123,7 @@ class Tuning:
     n: int
     seconds: float
     notes: tuple[str, ...] = ()
+    command: str = ""
 
     def __repr__(self) -> str:
         return f"Tuning({len(self.trials)} trials, best={self.best.number}: {self.best.level}, {self.verdict})"
@@ -133,6 +137,8 @@ class Tuning:
             return f"{self.best.top1 or 0.0:.1%} of val, where what graft train does anyway fails: {self.usual.error}"
         if self.difference is None or self.test is None:
             gain = 100 * ((self.best.top1 or 0.0) - (self.usual.top1 or 0.0))
+            if gain < 0:
+                return f"{gain:+.1f} points on val: worse than what graft train does anyway, {self.usual.level}"
             return f"{gain:+.1f} points on val, which it was chosen by, so optimistic; there is no test split to tell"
         points, low = 100 * self.difference.value, (self.difference.ci95 or (0.0, 0.0))[0]
         what = f"{points:+.1f} points on test ({self.test[0]:.1%} and {self.test[1]:.1%} of {self.n:,} images)"
@@ -154,6 +160,7 @@ class Tuning:
         return {
             "folder": str(self.folder),
             "recipe": str(self.recipe),
+            "command": self.command,
             "best": asdict(self.best),
             "usual": asdict(self.usual),
             "test": None if self.test is None else {"best": self.test[0], "usual": self.test[1], "n": self.n},

@@ -11,6 +11,7 @@ from graft.models.network import Network
 from graft.progress import NOBODY, Reporter
 from graft.seeding import seeded
 from graft.weights.architectures import Architecture, is_timm, resolve
+from graft.weights.calibration import Calibration
 from graft.weights.download import Download, fetch
 from graft.weights.file import WeightFile, read_weights
 from graft.weights.foreign import foreign_folder
@@ -56,6 +57,8 @@ class Base:
     temperature: float = 1.0
     # For a multi-label classifier: the probability from which each label is given.
     thresholds: tuple[float, ...] | None = None
+    # What held-out images told of a classifier that graft saved, which holds for its own classes.
+    calibration: Calibration | None = None
 
 
 def load_base(
@@ -80,12 +83,25 @@ def load_base(
     stated = resolve(architecture) if isinstance(architecture, str) else architecture
     path, named = _locate(base, reporter)
     if path.is_dir():
-        return _from_saved(path, base)
+        saved = _from_saved(path, base)
+        _refuse_stated(saved, stated, classes_file)
+        return saved
     file = _read_file(path, named)
     found = identify(file, stated or named)
     classes = read_classes(classes_file) if classes_file else stated_classes(file.metadata, path.parent)
     classes = classes or named_by_script(file.script_classes, found.config.classes)
     return _from_file(base, file, found, classes, published=named is not None)
+
+
+def _refuse_stated(saved: Base, stated: Architecture | None, classes_file: Path | None) -> None:
+    """Raise InputError where the architecture or the names of classes are stated for a run, which has its own."""
+    if classes_file is not None:
+        raise InputError(
+            f"expected no --classes for the run {saved.name}, which names its classes, got {classes_file}: leave it out"
+        )
+    own = saved.network.config.architecture
+    if stated is not None and stated.name != own:
+        raise InputError(f"expected no --arch for the run {saved.name}, of {own}, got {stated.name}: leave it out")
 
 
 def untrained_base(base: str, *, architecture: str | None = None, seed: int = 0) -> Base:
@@ -193,7 +209,8 @@ def _read_file(path: Path, named: Architecture | None) -> WeightFile:
 def _from_saved(folder: Path, name: str) -> Base:
     saved = load_model(folder)
     base = Base(name, saved.network, saved.preprocessing, saved.classes, has_head=True, pretrained=True)
-    return replace(base, outputs=saved.outputs, temperature=saved.temperature, thresholds=saved.thresholds)
+    base = replace(base, outputs=saved.outputs, temperature=saved.temperature, thresholds=saved.thresholds)
+    return replace(base, calibration=saved.calibration)
 
 
 def _from_file(name: str, file: WeightFile, found: Match, classes: tuple[str, ...] | None, *, published: bool) -> Base:

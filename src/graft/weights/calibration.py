@@ -5,7 +5,7 @@ one.
 """
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -105,6 +105,10 @@ class Calibration:
         return min(
             (row for row in self.sets if row.coverage >= asked - 1e-12), key=lambda row: row.coverage, default=None
         )
+
+    def in_other_classes(self) -> "Calibration":
+        """Return what still holds when the classifier is read in other classes than its own: what images it knows."""
+        return replace(self, budgets=(), sets=())
 
     def to_dict(self) -> dict[str, Any]:
         return {

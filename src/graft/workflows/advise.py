@@ -115,7 +115,8 @@ def decide_on(
     network = task.base.network
     solvable = any(True for _ in network.head.parameters())
     if not (with_race and evidence.probe and solvable):
-        return decide(network, evidence, by_class), None
+        advice = decide(network, evidence, by_class)
+        return replace(advice, cost=_cost(task, advice.plan, ())), None
     tried_on = for_the_race(task, own_val)
     plans = planned(tried_on)
     field = contestants(tried_on, plans, apply_textbook(evidence, by_class))
@@ -157,7 +158,10 @@ def _normalised(task: Task, images: Images) -> Iterator[Tensor]:
 
 
 def _cost(task: Task, chosen: Plan, standings: Sequence[Standing]) -> TrainingCost:
-    """Estimate what training the chosen level takes, from its trials; memory counts as many fits as run at once."""
+    """Estimate what training the chosen level takes; memory counts as many fits as run at once.
+
+    The seconds are those of its trials, None without any.
+    """
     network, shape = task.base.network, task.preprocessing
     trunk, crown = network.split(chosen.cut)
     freeze(trunk)

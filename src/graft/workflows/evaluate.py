@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from graft.audit.slicing import slices_of
-from graft.data.dataset import TEST, VAL, WHOLE, Dataset, counts, relabel, used_classes
+from graft.data.dataset import TEST, VAL, WHOLE, Dataset, Images, counts, relabel, used_classes
 from graft.errors import DataError, InputError, did_you_mean
 from graft.evaluation.calibration import softmax
 from graft.evaluation.label_scores import sigmoid
@@ -20,9 +20,8 @@ from graft.torch_modes import in_own_modes
 from graft.training.task import sample
 from graft.transfer.class_names.matching import find_outputs, note_on_others
 from graft.weights.base import Base
-from graft.weights.calibration import Calibration
-from graft.weights.model_files import gives_several_labels, is_on_hub
-from graft.weights.saved import class_logits, model_folder, read_calibration
+from graft.weights.model_files import gives_several_labels
+from graft.weights.saved import class_logits
 from graft.words import counted
 from graft.workflows.evaluation_values import Answered, Evaluation
 from graft.workflows.label_evaluation import LabelEvaluation, check_options, check_same_kind, labels_of
@@ -42,6 +41,9 @@ from graft.workflows.unseen import trained_on
 __all__ = ["Answered", "Evaluation", "LabelEvaluation", "answer", "evaluate"]
 # The most images per side on which to measure how well unlike images are told from the others.
 MOST_COMPARED = 1000
+IN_OTHER_CLASSES = (
+    "the error budgets and prediction sets of the run hold for its own classes, so they are not checked in these"
+)
 
 
 @with_hints(*DATA_KINDS)
@@ -84,17 +86,20 @@ def evaluate(
     if several := gives_several_labels(run):
         check_options(known_only=known_only, slices=slices, unlike=unlike, class_map=class_map, classes=classes_file)
         data = with_several_labels(data)
+    others = None if unlike is None else _largest_split(path(unlike, "--unlike"))
     with reporting(reporter, quiet) as told:
-        answered = answer(run, data, split, classes_file, class_map, known_only, engine, precision, told)
-        seen, classes = answered.seen, answered.base.classes or ()
-        folder = Path(run).expanduser()
-        saved = folder.is_dir() or is_on_hub(folder)
-        calibration = read_calibration(model_folder(folder), len(classes)) if saved else None
+        answered = answer(
+            *(run, data, split, classes_file, class_map, known_only, engine, precision, told),
+            needs_domain=others is not None,
+        )
+        seen, calibration = answered.seen, answered.base.calibration
+        # A run on the Hub and a file of weights say only now that they give several labels.
+        several = answered.base.thresholds is not None
         unseen_images = answered.images.take(np.flatnonzero(~seen))
         parts: tuple[Slice, ...] | None = None
         if slices and not several and len(unseen_images):
             parts = slices_of(unseen_images, answered.right[~seen], answered.base.preprocessing.levels, told)
-        strange = None if unlike is None else _strange(answered, calibration, path(unlike, "--unlike"), told)
+        strange = None if others is None else _strange(answered, others, path(unlike, "--unlike"), told)
     notes = answered.notes
     if seen.any():
         where = "" if answered.split == WHOLE else f" in {answered.split}"
@@ -116,7 +121,7 @@ def evaluate(
             labels_seen=labels_of(answered, seen),
         )
     promises = None
-    if calibration is not None and not seen.all():
+    if calibration is not None and (calibration.budgets or calibration.sets) and not seen.all():
         groups = unseen_images.groups
         promises = kept(calibration, answered.probabilities[~seen], answered.images.labels[~seen], groups)
     return Evaluation(
@@ -147,8 +152,13 @@ def answer(
     engine: str,
     precision: str,
     reporter: Reporter,
+    *,
+    needs_domain: bool = False,
 ) -> Answered:
-    """Return the answers of the classifier in `run` for the images of one split."""
+    """Return the answers of the classifier in `run` for the images of one split.
+
+    With `needs_domain`, a classifier that keeps no features of its training images is refused before any is decoded.
+    """
     base = BaseOptions(run, classes_file=classes_file)
     if split is not None:
         split = text(split, "--split")
@@ -164,7 +174,12 @@ def answer(
     )
     classifier = _classifier(prepared.start)
     check_same_kind(classifier, prepared.dataset.label_sets is not None, prepared.dataset.name)
+    if needs_domain and (classifier.calibration is None or classifier.calibration.domain is None):
+        raise InputError(
+            "expected a run that keeps features of its training images for --unlike, got one without: train it again"
+        )
     dataset = _known_only(prepared.dataset, classifier) if known_only else prepared.dataset
+    own = classifier.classes or ()
     dataset, classifier = _in_the_same_classes(dataset, classifier, class_map)
     name = _choose_split(split, tuple(name for name, images in dataset.splits.items() if len(images)))
     images = dataset.splits[name]
@@ -189,7 +204,7 @@ def answer(
     else:
         probabilities, matrix = sigmoid(logits.numpy()), dataset.label_matrix(shown.labels)
     skipped = {images.name(index): reason for index, reason in found.failures.items()}
-    seen, unknown = trained_on(Path(run).expanduser(), classifier.classes or (), shown)
+    seen, unknown = trained_on(Path(run).expanduser(), own, shown)
     if unknown is not None:
         notes = (*notes, unknown)
     return Answered(classifier, prepared.source, name, shown, probabilities, seen, skipped, choice, notes, matrix)
@@ -212,21 +227,21 @@ def _known_only(dataset: Dataset, base: Base) -> Dataset:
     return replace(dataset, splits=kept_images, notes=(*dataset.notes, note))
 
 
-def _strange(answered: Answered, calibration: Calibration | None, unlike: str, reporter: Reporter) -> Detection:
-    """Measure how well the images at `unlike` are told from the evaluated ones."""
-    if calibration is None or calibration.domain is None:
-        raise InputError(
-            "expected a run that keeps features of its training images for --unlike, got one without: train it again"
-        )
+def _largest_split(unlike: str) -> Images:
+    return max(open_images(DataOptions(unlike)).splits.values(), key=len)
+
+
+def _strange(answered: Answered, others: Images, unlike: str, reporter: Reporter) -> Detection:
+    """Measure how well the `others`, at `unlike`, are told from the evaluated images."""
     base = answered.base
-    others = max(open_images(DataOptions(unlike)).splits.values(), key=len)
+    assert base.calibration is not None and base.calibration.domain is not None
     splits = {"images": sample(answered.images, 0, MOST_COMPARED), "unlike": sample(others, 0, MOST_COMPARED)}
     section = base.network.before_head(base.network.config.head)
     found = extract(section, splits, base.preprocessing, answered.choice, step="features", reporter=reporter)
     near, far = (found[name].values.flatten(1).float().numpy() for name in splits)
     if not len(far):
         raise DataError(f"expected readable images in {unlike}, got none: replace the files that cannot be read")
-    return detection(calibration.domain, near, far, unlike)
+    return detection(base.calibration.domain, near, far, unlike)
 
 
 def _classifier(base: Base) -> Base:
@@ -241,12 +256,20 @@ def _classifier(base: Base) -> Base:
 
 
 def _in_the_same_classes(dataset: Dataset, base: Base, class_map: str | Path | None) -> tuple[Dataset, Base]:
-    """Bring data and classifier to the same classes: the data's if the classifier is read in them, else its own."""
+    """Bring data and classifier to the same classes: the data's if the classifier is read in them, else its own.
+
+    Of the calibration only what holds in other classes is kept, with a note.
+    """
     own = base.classes or ()
     present = {dataset.classes[each] for each in used_classes(dataset, dataset.splits.values())}
     if class_map is not None or not (Path(base.name).expanduser().is_dir() or present <= set(own)):
         outputs, how_read = find_outputs(dataset.classes, own, base.outputs, class_map)
-        base = replace(base, classes=dataset.classes, outputs=outputs, notes=(*base.notes, *how_read))
+        one_each = tuple((index,) for index in range(len(own)))
+        calibration, differing = base.calibration, (dataset.classes, outputs) != (own, base.outputs or one_each)
+        if calibration is not None and differing:
+            calibration, how_read = calibration.in_other_classes(), (*how_read, IN_OTHER_CLASSES)
+        notes = (*base.notes, *how_read)
+        base = replace(base, classes=dataset.classes, outputs=outputs, notes=notes, calibration=calibration)
     try:
         return relabel(dataset, base.classes or ()), base
     except DataError as error:

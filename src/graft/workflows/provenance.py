@@ -2,6 +2,7 @@
 
 import platform
 import shlex
+from collections.abc import Callable
 from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -12,7 +13,7 @@ import torch
 
 from graft import __version__
 from graft.weights.model_files import ARGUMENTS_FILE
-from graft.workflows.arguments import OPTIONS, Arguments, read_arguments
+from graft.workflows.arguments import OPTIONS, PATHS, Arguments, read_arguments
 from graft.workflows.material import Material
 from graft.workflows.run import near
 
@@ -47,10 +48,17 @@ def facts_of(material: Material) -> dict[str, Any]:
 
 def command_of(arguments: Arguments) -> str | None:
     """The command that asks for the same, with file names but no folders; None for images that were in memory."""
-    if arguments.in_memory:
-        return None
+    return None if arguments.in_memory else shlex.join(["graft", *words_of(arguments, lambda named: Path(named).name)])
+
+
+def words_of(arguments: Arguments, shown: Callable[[str], str]) -> list[str]:
+    """Return the words of the command after `graft`, with absolute paths as `shown` gives them."""
+
+    def named(path: str) -> str:
+        return shown(path) if Path(path).is_absolute() else path
+
     usual = Arguments(arguments.data).to_dict()
-    words = ["graft", "train", Path(arguments.data).name]
+    words = ["train", named(arguments.data)]
     for name, value in arguments.to_dict().items():
         if name == "data" or value == usual.get(name) or value is None:
             continue
@@ -61,6 +69,5 @@ def command_of(arguments: Arguments) -> str | None:
         if isinstance(value, bool):
             words.append(f"--{flag}" if value else f"--no-{flag}")
         else:
-            shown = Path(value).name if isinstance(value, str) and Path(value).is_absolute() else value
-            words += [f"--{flag}", str(shown)]
-    return shlex.join(words)
+            words += [f"--{flag}", named(value) if name in PATHS else str(value)]
+    return words

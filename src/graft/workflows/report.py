@@ -21,7 +21,7 @@ from graft.evaluation.report.values import Beside, Report
 from graft.explanation.evidence import Classifier, macs_of
 from graft.features.engine import for_answers
 from graft.files import write_aside, write_json
-from graft.given import path, seconds, truth, with_hints
+from graft.given import path, truth, with_hints
 from graft.images.levels import Levels
 from graft.images.preprocessing import Preprocessing
 from graft.progress import Reporter, reporting
@@ -34,6 +34,7 @@ from graft.workflows.kept_answers import ANSWERS_FILE, KeptAnswers, read_answers
 from graft.workflows.label_gathering import gather_labels
 from graft.workflows.material import ROBUSTNESS_FILE, json_in, read_material, text_in
 from graft.workflows.prepare import open_images
+from graft.workflows.robustness import check_robustness
 from graft.workflows.robustness import robustness as measure_robustness
 from graft.workflows.run import PLAN_FILE, SPLIT_FILE, Run, finished, near, was_refitted
 from graft.workflows.unseen import Measured
@@ -104,8 +105,8 @@ def report(
     With `other`, a page that shows the two runs side by side is written to `out`, by default in the folder of the
     first. With `robustness`, the images that the page judges by are corrupted, as many as `robustness_time` allows, and
     the figures are kept in the run for every later page. Raises InputError for anything but a finished run of this
-    version of graft, for an `out` that exists unless `overwrite`, and for `robustness` with two runs, or with one whose
-    images are gone.
+    version of graft, for an `out` that exists unless `overwrite`, and for `robustness` with two runs, with one that
+    gives an image several labels, or with one whose images are gone.
     """
     if truth(robustness, "--robustness") and other is not None:
         raise InputError("expected one run with --robustness, got two: measure each on its own, then set them beside")
@@ -113,8 +114,9 @@ def report(
     if other is None:
         page = folder / PAGE_FILE if out is None else _new(out, overwrite)
         if robustness:
+            limit = check_robustness(kept.thresholds is not None, robustness_time)
             with reporting(reporter, quiet) as told:
-                _measure_robustness(folder, kept, seconds(robustness_time, "--robustness-time"), told)
+                _measure_robustness(folder, kept, limit, told)
         report = write_report(found, kept, *_images(folder), page=page, classifier=_classifier(folder))
         return Written(page, report)
     second, of_second, kept_second = _kept(other)

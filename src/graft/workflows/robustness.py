@@ -86,10 +86,10 @@ def evaluate_robustness(
     """Measure how the classifier of `found` does on the same images, corrupted in twelve ways at five severities.
 
     As many images that it was not trained on are used as `time_limit`, like "2m" or a number of seconds, allows. Raises
-    InputError for an invalid time, DataError if it was trained on all of them.
+    InputError for an invalid time and a multi-label classifier, DataError if it was trained on all of them.
     """
-    limit, answered = seconds(time_limit, "--robustness-time"), found.answered
-    refuse_several_labels(answered.base.thresholds is not None, "--robustness")
+    answered = found.answered
+    limit = check_robustness(answered.base.thresholds is not None, time_limit)
     if answered.seen.all():
         raise DataError(
             f"expected images that {found.model} was not trained on, got none in {found.split}: give others"
@@ -97,6 +97,13 @@ def evaluate_robustness(
     unseen = answered.images.take(np.flatnonzero(~answered.seen))
     with reporting(reporter, quiet) as told:
         return robustness(answered.base, unseen, answered.choice, limit, told)
+
+
+def check_robustness(several: bool, time_limit: float | str) -> float:
+    """Return the limit in seconds. Raises InputError for an invalid one, and for a classifier of `several` labels."""
+    limit = seconds(time_limit, "--robustness-time")
+    refuse_several_labels(several, "--robustness")
+    return limit
 
 
 def robustness(base: _Classifier, images: Images, choice: Choice, limit: float, reporter: Reporter) -> Robustness:

@@ -14,7 +14,7 @@ from graft.names import plain
 from graft.serving.server import Example, Listening
 from graft.serving.server import serve as listen
 from graft.serving.settings import Access, Serving
-from graft.weights.model_files import is_on_hub, model_folder
+from graft.weights.model_files import gives_several_labels, is_on_hub, model_folder, refuse_several_labels
 
 # Suffixes of exported files. `graft.export.running` has them too, but imports torch, which this process avoids.
 EXPORTED = (".onnx", ".xml")
@@ -45,6 +45,8 @@ def serve(
         # Fetched once, rather than by every worker, and named as on the Hub.
         serving = replace(serving, name=serving.name or plain(place.name.partition("@")[0]))
         place = model_folder(place)
+    # Before its images are looked for; the worker asks an exported file.
+    refuse_several_labels(gives_several_labels(place), "the service")
     place = place.absolute()
     serving = replace(serving, run=str(place), name=serving.name or name_of(place))
     exported = place.suffix.lower() in EXPORTED
@@ -78,7 +80,7 @@ def _examples(place: Path, exported: bool) -> tuple[Example, ...]:
             pixels = whole_pixels(images.read(index), levels)
         except (ImageError, OSError):
             continue
-        found.append(Example(dataset.classes[images.labels[index]], _small_jpeg(pixels)))
+        found.append(Example(dataset.label_name(int(images.labels[index])), _small_jpeg(pixels)))
         if len(found) == EXAMPLES:
             break
     return tuple(found)

@@ -50,6 +50,7 @@ from graft.words import counted, program
 from graft.workflows.arguments import Arguments, absolute, absolute_apart, absolute_table
 from graft.workflows.deciding import Decided, checked, choice_of, decide
 from graft.workflows.prepare import DATA_KINDS, Data, called, checked_data, handed_over
+from graft.workflows.provenance import words_of
 from graft.workflows.run import near
 from graft.workflows.run_folder import check_makeable, clear_away, locked
 from graft.workflows.starts import Starts
@@ -80,7 +81,8 @@ def tune(
         data: Labelled images, as for `graft.train`. Trials are judged on val. If there is a test split, no trial sees
             it, and it decides in the end whether the search was worth it.
         base: The network to start from, as for `graft.train`.
-        trials: Total number of trials. The first is what `graft.train` does by itself.
+        trials: Total number of trials. The first is what `graft.train` does by itself. If that is none of `levels`, it
+            is only compared with, and at least one of them is tried.
         time_limit: Seconds, or a string like 30m, after which no further trial begins.
         levels: The levels to search: a list, or a comma-separated string.
         settings: Recipe fields that are fixed for every trial instead of searched.
@@ -177,7 +179,13 @@ class _Search:
         self.starts = Starts(self.base, start if start.pretrained else None, start.preprocessing.levels)
         # What was found about mirror images holds for every trial, so that trials share cached activations.
         self.task = replace(task, asked=replace(task.asked, flip=task.recipe.flip))
+        self.arguments = arguments
         self.levels = self._that_differ(levels)
+        # The usual level under the name that it was asked for by.
+        usual = self._comes_to(decided.plan.level)
+        self.usual = next((each for each in self.levels if self._comes_to(each) == usual), decided.plan.level)
+        if self.usual not in self.levels:
+            self._note(f"the first trial, {self.usual}, is what graft train does anyway: it is only compared with")
         self.searched = {level: self._searched(level, settings) for level in self.levels}
         self.question = _question(arguments, decided, levels, settings, self.searched)
 
@@ -189,10 +197,18 @@ class _Search:
         """Return the levels without those that come to the same as an earlier one in this network."""
         found: dict[tuple[str, str, bool], str] = {}
         for level in levels:
-            first = found.setdefault((self._plan(level).cut, self._plan(level).head, level == SCRATCH), level)
+            first = found.setdefault(self._comes_to(level), level)
             if first != level:
                 self._note(f"level {level} is not tried: in {self.task.base.name} it is the same as {first}")
         return tuple(found.values())
+
+    def _comes_to(self, level: str) -> tuple[str, str, bool]:
+        plan = self._plan(level)
+        return plan.cut, plan.head, level == SCRATCH
+
+    def _asked_for(self, trials: Sequence[Trial]) -> list[Trial]:
+        """Return the trials whose level was asked for: all but, perhaps, the first."""
+        return [each for each in trials if each.level in self.levels]
 
     def _searched(self, level: str, settings: Mapping[str, Any]) -> dict[str, Range]:
         """Return what is searched of a level's recipe; nothing for a head that is solved."""
@@ -209,8 +225,10 @@ class _Search:
         """Return all trials, including earlier ones; each finished trial is saved before the next begins."""
         done = read_trials(self.folder, self.question)
         write_trials(self.folder, self.question, done)
-        while len(done) < trials and (not done or deadline is None or time.perf_counter() < deadline):
-            self.reporter.step("trials", len(done), trials)
+        while not self._asked_for(done) or (
+            len(done) < trials and (deadline is None or time.perf_counter() < deadline)
+        ):
+            self.reporter.step("trials", len(done), max(trials, len(done) + 1))
             proposed = self._next(done)
             if proposed is None:
                 self._note("nothing is left to try: levels whose head is solved take no recipe")
@@ -225,7 +243,7 @@ class _Search:
 
     def _next(self, done: Sequence[Trial]) -> tuple[str, dict[str, float]] | None:
         if not done:
-            return self.decided.plan.level, {}
+            return self.usual, {}
         return propose(done, self.levels, self.searched, self.task.seed)
 
     def _trial(self, number: int, level: str, settings: dict[str, float]) -> Trial:
@@ -274,16 +292,18 @@ class _Search:
         """Write the recipe of the best trial, and compare it on test with what happens without a search."""
         cuts = self.task.base.network.cuts
         stages = {each.level: len(cuts) - cuts.index(self._plan(each.level).cut) for each in done}
-        best, usual = best_of(done, stages), done[0]
+        among = self._asked_for(done)
+        best, usual = best_of(among, stages), done[0]
         if best.top1 is None:
             raise GraftError(
-                f"expected a trial that succeeds, got {counted(len(done), 'that fails', 'that fail')}, the last with: "
-                f"{done[-1].error}"
+                f"expected a trial that succeeds, got {counted(len(among), 'that fails', 'that fail')}, the last with: "
+                f"{among[-1].error}"
             )
         difference, test, n = self._on_test(best, usual)
+        file = self.folder / BEST_FILE
         tuning = Tuning(
             folder=self.folder,
-            recipe=self.folder / BEST_FILE,
+            recipe=file,
             trials=tuple(done),
             best=best,
             usual=usual,
@@ -292,15 +312,18 @@ class _Search:
             n=n,
             seconds=time.perf_counter() - started,
             notes=tuple(self.notes),
+            command=_command(self.arguments, file),
         )
-        recipe = Recipe() if self._solved(best.level) else self.recipe(best.settings)
+        # Of a recipe, a solved head takes the weights of the classes alone.
+        solved = Recipe(class_weights=self.task.asked.class_weights)
+        recipe = solved if self._solved(best.level) else self.recipe(best.settings)
         heading = (
-            f"The best of {counted(len(done), 'trial')} of graft tune on {plain(self.task.dataset.name)}, by "
+            f"The best of {counted(len(among), 'trial')} of graft tune on {plain(self.task.dataset.name)}, by "
             f"{best.top1:.1%} of val.",
             f"{tuning.verdict[0].upper()}{tuning.verdict[1:]}.",
         )
-        write_recipe(tuning.recipe, RecipeFile(recipe, best.level, self.base), heading)
-        self.reporter.note(f"{near(tuning.recipe)}: {program()} train DATA --recipe {shlex.quote(near(tuning.recipe))}")
+        write_recipe(file, RecipeFile(recipe, best.level, self.base), heading)
+        self.reporter.note(f"{near(file)}: {tuning.command}")
         return tuning
 
     def _on_test(self, best: Trial, usual: Trial) -> tuple[Estimate | None, tuple[float, float] | None, int]:
@@ -320,6 +343,16 @@ class _Search:
     def _right(trained: Trained) -> np.ndarray:
         right: np.ndarray = trained.logits[TEST].argmax(1) == trained.labels[TEST]
         return right
+
+
+def _command(arguments: Arguments, recipe: Path) -> str:
+    """Return what trains by `recipe` on the images and splits of the search."""
+    if arguments.in_memory:
+        return f"graft.train(images, recipe={near(recipe)!r})"
+    # The recipe states base and level.
+    asked = replace(arguments, base=DEFAULT_BASE, level="auto", recipe=Recipe())
+    command, data, *options = words_of(asked, lambda named: near(Path(named)))
+    return f"{program()} {shlex.join([command, data, '--recipe', near(recipe), *options])}"
 
 
 def _levels(levels: str | Sequence[str]) -> tuple[str, ...]:

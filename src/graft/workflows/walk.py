@@ -98,6 +98,11 @@ def walk(
     if not 1 <= len(networks) <= MOST_NETWORKS:
         raise InputError(f"expected one network or two, got {len(networks)}: graft walk A B IMAGE")
     data = _read(image)
+    if random and not any(map(_is_name, networks)):
+        raise InputError(
+            f"expected the name of an architecture with --random, got {' and '.join(networks)}, with weights of its "
+            "own: leave --random out"
+        )
     opened = [_open(each, random, seed, reporter) for each in networks]
     for each in opened:
         # A network that starts at random is built in training mode.
@@ -133,9 +138,12 @@ def _prepared(image: str, data: bytes, preprocessing: Preprocessing) -> Tensor:
         raise DataError(f"expected IMAGE to be an image, got {image!r}: {error}") from None
 
 
+def _is_name(named: str) -> bool:
+    return not Path(named).expanduser().exists() and (is_timm(named) or named in CATALOG)
+
+
 def _open(named: str, random: bool, seed: int, reporter: Reporter) -> _Opened:
-    path = Path(named).expanduser()
-    is_name = not path.exists() and (is_timm(named) or named in CATALOG)
+    path, is_name = Path(named).expanduser(), _is_name(named)
     if is_name and not random and resolve(named).published is None:
         reporter.note(f"{named} has no published weights: it starts at random, so its maps show what untrained ones do")
     if is_name and (random or resolve(named).published is None):
