@@ -162,3 +162,10 @@ def test_several_architectures_have_no_cut_and_need_a_published_error_for_a_plot
         done = models("lenet5", "resnet20", *options, cwd=tmp_path)
         assert done.returncode == 2 and done.stderr.startswith("error: expected"), options
     assert not list(tmp_path.iterdir())
+
+
+def test_a_file_of_weights_is_named_as_one(tmp_path: Path):
+    (tmp_path / "ck.pth").write_bytes(b"PK")
+    done = models("ck.pth", cwd=tmp_path)
+    assert done.returncode == 2
+    assert "a file of weights: `graft train DATA --base ck.pth --level as-is` makes a run of it" in done.stderr

@@ -187,8 +187,20 @@ def test_a_dataset_of_torch_has_the_names_of_its_classes() -> None:
     dataset = graft.Dataset.from_torch(Insects())
     assert dataset.classes == ("ant", "bee") and dataset.splits["all"].labels.tolist() == [1, 0, 1]
     assert dataset.name == "insects"
+    part = torch.utils.data.Subset(torch.utils.data.Subset(Insects(), [0, 1, 2]), [2, 1])
+    assert graft.Dataset.from_torch(part).classes == ("ant", "bee")
+    first, _ = torch.utils.data.random_split(Insects(), [2, 1])
+    assert set(graft.Dataset.from_torch(first).classes) <= {"ant", "bee"}
     with pytest.raises(DataError, match="a dataset of torch"):
         graft.Dataset.from_torch(iter([]))
+
+
+def test_a_dataset_or_a_loader_of_torch_is_refused_with_the_way_to_give_it() -> None:
+    pairs = torch.utils.data.TensorDataset(torch.rand(4, 3, 8, 8), torch.arange(4))
+    with pytest.raises(InputError, match=r"got a TensorDataset: give a dataset of torch as graft\.Dataset\.from_torch"):
+        graft.train(pairs)
+    with pytest.raises(InputError, match=r"got a DataLoader: give graft\.Dataset\.from_torch\(loader\.dataset\)"):
+        graft.train(torch.utils.data.DataLoader(pairs))
 
 
 def test_what_an_audit_finds_can_be_left_out(tmp_path: Path) -> None:

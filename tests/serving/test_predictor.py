@@ -429,3 +429,13 @@ def test_a_classifier_closes_with_its_block_scores_itself_and_says_where_it_cann
     assert classifier.predict(labelled[0][0])[0].label == labels[0]
     with pytest.raises(InputError, match=r"graft\.load"):
         Classifier(classifier.saved, classifier.choice).evaluate(labelled)
+
+
+def test_a_loader_and_a_batch_with_its_labels_are_refused_at_once(classifier: Classifier) -> None:
+    batch, labels = torch.rand(4, 3, 32, 32), torch.arange(4)
+    loader = torch.utils.data.DataLoader(torch.utils.data.TensorDataset(batch, labels), batch_size=4)
+    for given in (loader, (batch, labels), [batch, labels], (batch.numpy(), labels.tolist()), next(iter(loader))):
+        for call in (classifier.predict, classifier.stream):
+            with pytest.raises(InputError, match="pass each batch's images"):
+                call(given)
+    assert len(classifier.predict(batch)) == 4

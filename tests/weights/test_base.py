@@ -41,7 +41,8 @@ def test_a_file_of_weights_is_a_base(tmp_path):
     x = torch.randn(1, 3, 32, 32)
     assert torch.equal(base.network(x), network(x))
     assert not base.network.training
-    assert (base.classes, base.has_head, base.pretrained, base.notes) == (None, True, True, ())
+    assert (base.classes, base.has_head, base.pretrained) == (None, True, True)
+    assert ["does not state the scaling and size of its images" in note for note in base.notes] == [True]
     assert (base.preprocessing.size, base.preprocessing.mean) == (32, IMAGENET_MEAN)
 
 
@@ -150,6 +151,10 @@ def test_class_names_are_never_read_from_elsewhere(tmp_path, stated):
     assert load_base(path).classes is None
 
 
+# What metadata say of images, as ImageNet's networks see them.
+IMAGES = {"mean": "0.485,0.456,0.406", "std": "0.229,0.224,0.225", "input_size": "32"}
+
+
 def of_script(folder: Path, **beside: object) -> str:
     torch.save({"state_dict": made("resnet20").state_dict(), "epoch": 3, **beside}, folder / "script.pt")
     return str(folder / "script.pt")
@@ -170,7 +175,9 @@ def of_script(folder: Path, **beside: object) -> str:
     ids=lambda beside: " ".join(beside),
 )
 def test_classes_that_a_training_script_wrote_into_its_checkpoint_are_the_bases(tmp_path, beside):
-    assert load_base(of_script(tmp_path, **beside)).classes == ("ant", "bee", "cat", "dog")
+    base = load_base(of_script(tmp_path, **beside))
+    assert base.classes == ("ant", "bee", "cat", "dog")
+    assert "the names of the 4 classes (ant, bee, cat, dog) were taken from script.pt" in base.notes
 
 
 @pytest.mark.parametrize(
@@ -191,6 +198,14 @@ def test_classes_that_a_training_script_wrote_into_its_checkpoint_are_the_bases(
 )
 def test_what_a_script_wrote_that_names_no_class_for_each_output_is_left_alone(tmp_path, beside):
     assert load_base(of_script(tmp_path, **beside)).classes is None
+
+
+def test_what_is_unwrapped_is_noted(tmp_path):
+    tensors = {f"module.encoder.{name}": tensor for name, tensor in made("resnet20").state_dict().items()}
+    torch.save({"model_state_dict": tensors}, tmp_path / "a.pth")
+    notes = load_base(str(tmp_path / "a.pth")).notes
+    assert "the weights under 'model_state_dict.module' were taken" in notes
+    assert "of a.pth the weights under 'encoder' were taken" in notes
 
 
 def test_a_dictionary_in_itself_takes_no_longer(tmp_path):
@@ -229,7 +244,7 @@ def test_a_thousand_outputs_have_the_names_of_imagenet(tmp_path):
 
 
 def test_ten_outputs_of_a_cifar_network_have_cifars_names_and_a_note(tmp_path):
-    base = load_base(written(tmp_path, made("resnet20", 10)))
+    base = load_base(written(tmp_path, made("resnet20", 10), IMAGES))
     assert base.classes == CIFAR10_CLASSES
     assert len(base.notes) == 1
     assert "CIFAR-10" in base.notes[0]
@@ -242,7 +257,8 @@ def test_weights_without_a_classifier_have_no_head_and_no_classes(tmp_path, meta
     tensors = {name: tensor for name, tensor in network.state_dict().items() if not name.startswith("classifier")}
     save_file(tensors, tmp_path / "a.safetensors", metadata)
     base = load_base(str(tmp_path / "a.safetensors"))
-    assert (base.has_head, base.classes, base.notes, base.pretrained) == (False, None, (), True)
+    assert (base.has_head, base.classes, base.pretrained) == (False, None, True)
+    assert not any("names no classes" in note for note in base.notes)
     assert torch.equal(base.network.conv_stem.weight, network.conv_stem.weight)
 
 
@@ -403,7 +419,9 @@ def test_the_cifar_checkpoints_at_hand_classify_cifar(shared, name, stated):
 
     base = load_base(str(shared / "weights" / name))
     assert base.classes == CIFAR10_CLASSES
-    assert len(base.notes) == 1
+    unwrapped, classes, images = base.notes
+    assert unwrapped == "the weights under 'state_dict.module' were taken" and "CIFAR-10" in classes
+    assert "scaling and size of its images; those of ImageNet were assumed" in images and "crop 32)" in images
     files = sorted((shared / "datasets" / "cifar10").rglob("*test*.parquet"))
     if not files:
         pytest.skip("needs CIFAR-10's test images")

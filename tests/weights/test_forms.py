@@ -48,7 +48,9 @@ def test_every_form_gives_the_outputs_of_the_plain_state_dict(form: Form, networ
     for words in form.notes:
         assert any(words in note for note in base.notes), base.notes
     if not form.notes:
-        assert base.notes == ()
+        # Nothing had to be chosen: only what was unwrapped and what is assumed of the images is said.
+        said = ("weights under", "states of its images, and this is used: 32 px", "of its images; those of ImageNet")
+        assert all(any(words in note for words in said) for note in base.notes), base.notes
 
 
 def written(folder: Path, value: object) -> str:

@@ -1,10 +1,12 @@
 """The same images, whichever way they come: by their path, as a Dataset, as (images, labels), as a data frame."""
 
+import json
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 import yaml
 from PIL import Image
 from written_letters import files, write_letters
@@ -12,6 +14,8 @@ from written_letters import files, write_letters
 import graft
 from graft.errors import DataError, InputError
 from graft.images.letters import CYRILLIC
+from graft.models.catalog import build
+from graft.models.network import Config
 from graft.workflows.own_images import images_of_run
 
 OPTIONS = {"base": "latin_letters", "level": "head", "deterministic": True, "quiet": True}
@@ -124,3 +128,78 @@ def test_what_is_no_data_is_one_sentence(letters: Path, tmp_path: Path, monkeypa
     assert not list(tmp_path.iterdir())
     run = graft.train(listed(letters), **OPTIONS)
     assert run.folder == tmp_path / "runs" / "images"
+
+
+def test_a_run_is_taken_wherever_the_path_of_one_is(letters: Path, tmp_path: Path) -> None:
+    run = graft.train(letters, out=tmp_path / "run", **OPTIONS)
+    assert graft.load(run).classes == run.classes
+    by_path = graft.evaluate(run.folder, letters, quiet=True)
+    assert graft.evaluate(run, letters, quiet=True).seen.to_dict() == by_path.seen.to_dict()
+    assert graft.report(run).page == run.folder / "report.html"
+    image = next(letters.rglob("*.png"))
+    assert graft.explain(run, image, nearest=0, quiet=True).run == run.folder
+    assert graft.export(run, "onnx", quiet=True).file.parent == run.folder / "export"
+    again = graft.train(run, resume=True, quiet=True)
+    assert again.folder == run.folder
+    assert graft.train(letters, run, "head", out=tmp_path / "on a run", quiet=True).base == "run"
+
+
+def test_how_the_images_of_a_base_are_scaled_can_be_stated(letters: Path, tmp_path: Path) -> None:
+    from graft.workflows.arguments import read_arguments
+    from graft.workflows.prepare import load_start
+
+    torch.save({"state_dict": build(Config("resnet18", 4)).state_dict()}, tmp_path / "a.pth")
+    options = {"level": "head", "image_size": 32, "audit": False, "quiet": True}
+    run = graft.train(letters, tmp_path / "a.pth", mean=0.5, std="0.25, 0.5 0.75", out=tmp_path / "run", **options)
+    said = json.loads((run.folder / "model" / "preprocessing.json").read_text())
+    assert (said["mean"], said["std"]) == ([0.5] * 3, [0.25, 0.5, 0.75])
+    assert (read_arguments(run.folder).mean, read_arguments(run.folder).std) == ((0.5,), (0.25, 0.5, 0.75))
+    assert not any("of its images" in note for note in run.notes)
+    assert graft.train(run, resume=True, mean=[0.5], std=np.array([0.25, 0.5, 0.75]), quiet=True).folder == run.folder
+    with pytest.raises(InputError, match=r"the arguments that .* was begun with"):
+        graft.train(run, resume=True, mean=0.4, std=0.5, quiet=True)
+    other = graft.train(letters, tmp_path / "a.pth", out=tmp_path / "other", **options)
+    assert any("those of ImageNet were assumed" in note and "--mean" in note for note in other.notes)
+    random = load_start(graft.BaseOptions("resnet18", mean=(0.1, 0.2, 0.3), std=1), scratch=True)
+    assert random.preprocessing.mean == (0.1, 0.2, 0.3) and random.preprocessing.std == (1, 1, 1)
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"mean": 0.5}, "`mean` and `std` together"),
+        ({"mean": "half", "std": 0.5}, "for `mean`, of pixels from 0 to 1, got 'half'"),
+        ({"mean": (0.5, 0.5), "std": 0.5}, "each of the 3 channels of the network for `mean`, got 2"),
+        ({"mean": 123.7, "std": 58.4}, "divide what is for pixels from 0 to 255 by 255"),
+        ({"mean": 0.5, "std": 0}, "for `std`, of pixels from 0 to 1, got 0"),
+        ({"mean": float("nan"), "std": 0.5}, "for `mean`"),
+        ({"mean": True, "std": 0.5}, "for `mean`"),
+        ({"mean": {}, "std": 0.5}, "for `mean`"),
+    ],
+)
+def test_a_mean_that_is_none_is_refused(given: dict, words: str, letters: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=words):
+        graft.train(letters, "latin_letters" if "channels" not in words else "efficientnet_lite0", "head",
+                    out=tmp_path / "run", quiet=True, **given)  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ["a b.pth", "a.safetensors", "a.ckpt"])
+def test_a_file_of_weights_where_a_run_is_wanted_says_how_to_make_one_of_it(name: str, tmp_path: Path) -> None:
+    weights = tmp_path / name
+    weights.write_bytes(b"PK")
+    for call in (graft.load, graft.report, graft.export, lambda run: graft.explain(run, "x.jpg")):
+        with pytest.raises(
+            InputError, match=r"a file of weights: `graft train DATA --base '?/.*'? --level as-is` makes"
+        ):
+            call(weights)
+    # What does not exist, and what has another ending, is still a path to check.
+    for other in (tmp_path / f"no {name}", tmp_path / "a.txt"):
+        with pytest.raises(InputError, match="check the path"):
+            graft.load(other)
+
+
+def test_images_with_several_labels_are_sent_to_train(tmp_path: Path, letters: Path) -> None:
+    paths, labels = listed(letters)
+    dataset = graft.Dataset.from_arrays(paths, [[label] for label in labels], multi_label=True)
+    with pytest.raises(InputError, match=r"`graft train --multi-label` chooses a level for these itself"):
+        graft.advise(dataset, "latin_letters", quiet=True)

@@ -39,8 +39,9 @@ def test_nearest_training_images_have_labels_and_links_and_come_from_the_cache(r
     assert made.folder == run / "explanations" / "1" and made.notes == ()
     assert [each.path for each in made.explanations] == [str(path) for path in own]
     for path, near in zip(own, made.nearest, strict=True):
-        assert len(near) == 3 and near[0].path == str(path) and near[0].label == LETTERS[0]
-        assert near[0].likeness == pytest.approx(1, abs=1e-3) and near[0].likeness >= near[1].likeness
+        assert len(near) == 3 and str(path) not in [each.path for each in near]
+        assert all(each.label == Path(each.path).parent.name for each in near)
+        assert near[0].likeness >= near[1].likeness >= near[2].likeness
     assert files(letters) == before
     # The features of all that the run was trained on were there from its training.
     assert kept and files(cache_folder() / ACTIVATIONS).keys() == kept.keys()

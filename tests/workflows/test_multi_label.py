@@ -108,7 +108,11 @@ def test_the_list_of_answers_has_the_labels_of_each_image(run: graft.Run, table:
     for row in rows:
         given, answer = (set(filter(None, row[column].split("|"))) for column in ("label", "answer"))
         assert given == next(labels for path, labels in known.items() if path.endswith(Path(row["path"]).name))
-        assert row["right"] == str(given == answer).lower() and row["probability"] == ""
+        assert row["right"] == str(given == answer).lower()
+    names = found.answered.base.classes
+    assert list(rows[0]) == ["path", "label", "answer", "right", "trained_on", "error", *names]
+    told = np.array([[float(row[name]) for name in names] for row in rows])
+    assert told == pytest.approx(found.answered.probabilities, rel=1e-4)
     others = StringIO(newline="")
     write_answer_list(replace(found.answered, matrix=1 - found.answered.matrix), others)
     swapped = list(csv.DictReader(StringIO(others.getvalue())))

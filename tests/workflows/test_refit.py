@@ -167,6 +167,8 @@ def test_all_images_tell_what_is_expected_of_a_head(letters: Path, tmp_path: Pat
     assert run.expected.top1_ci95 == pytest.approx(accuracy_interval(np.ones(40, bool), groups))
     assert run.expected.top1_ci95[0] < wilson_interval(40, 40)[0]
     assert read_run(run.folder).expected == run.expected
+    assert run.expected.groups == run.to_dict()["expected"]["groups"] == len(set(groups))
+    assert f"over {len(set(groups))} groups" in str(run.expected)
     verdict = json.loads((run.folder / "report.json").read_text())["verdict"]["sentences"]
     assert str(run.expected) in verdict[0]
 
@@ -178,7 +180,14 @@ def test_of_stages_the_levels_that_were_compared_tell_what_is_expected(
     run = train(letters, "latin_letters", "auto", out=tmp_path / "run", epochs=2, quiet=True)
     assert run.level == "frozen:0.4" and run.expected is not None
     plan = said(run.folder)
-    assert run.to_dict()["expected"] == {"top1": plan["accuracy"], "top1_ci95": plan["accuracy_ci95"], "n": 40}
+    told = run.to_dict()["expected"]
+    assert told.pop("groups") == plan["accuracy_groups"] < 40
+    assert told == {"top1": plan["accuracy"], "top1_ci95": plan["accuracy_ci95"], "n": 40}
+    # What trying the levels took is part of the whole, and only where levels were tried.
+    assert 0 < run.seconds["levels"] < run.seconds["total"]
+    assert read_run(run.folder).seconds == run.seconds
+    # The page says which fit its mistakes are of.
+    assert "trained on all images, these among them" in (run.folder / "report.html").read_text()
 
 
 @pytest.mark.parametrize("refit", [False, True])

@@ -15,11 +15,13 @@ from graft.cli.output import (
     GroupOption,
     ImageSizeOption,
     Json,
+    MeanOption,
     PrecisionOption,
     Quiet,
     ResizeOption,
     Seed,
     SplitFileOption,
+    StdOption,
     TestOption,
     ValOption,
     print_json,
@@ -46,6 +48,8 @@ def advise(
     arch: ArchOption = None,
     image_size: ImageSizeOption = None,
     resize: ResizeOption = None,
+    mean: MeanOption = None,
+    std: StdOption = None,
     engine: EngineOption = "auto",
     precision: PrecisionOption = "auto",
     race: Annotated[bool, typer.Option(help="Try the plausible levels on the images.")] = True,
@@ -73,7 +77,7 @@ def advise(
         found = advise_bases(
             DataOptions(data, group, split_file, table, val, test),
             [
-                BaseOptions(name.strip(), arch, image_size=image_size, resize_mode=resize)  # type: ignore[arg-type]
+                BaseOptions(name.strip(), arch, image_size=image_size, resize_mode=resize, mean=mean, std=std)  # type: ignore[arg-type]
                 for name in base.split(",")
                 if name.strip()
             ],

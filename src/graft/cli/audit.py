@@ -17,12 +17,14 @@ from graft.cli.output import (
     GroupOption,
     ImageSizeOption,
     Json,
+    MeanOption,
     Overwrite,
     PrecisionOption,
     Quiet,
     ResizeOption,
     Seed,
     SplitFileOption,
+    StdOption,
     TestOption,
     ValOption,
     check_new,
@@ -58,6 +60,8 @@ def audit(
     arch: ArchOption = None,
     image_size: ImageSizeOption = None,
     resize: ResizeOption = None,
+    mean: MeanOption = None,
+    std: StdOption = None,
     group: GroupOption = None,
     split_file: SplitFileOption = None,
     val: ValOption = None,
@@ -111,7 +115,7 @@ def audit(
     with at_work(quiet) as reporter:
         found = look_into(
             DataOptions(data, group, split_file, table, val, test),
-            BaseOptions(base, arch, image_size=image_size, resize_mode=resize),  # type: ignore[arg-type]  # refused there
+            BaseOptions(base, arch, image_size=image_size, resize_mode=resize, mean=mean, std=std),  # type: ignore[arg-type]  # refused there
             with_features=features,
             engine=engine,
             precision=precision,

@@ -16,11 +16,13 @@ from graft.cli.output import (
     GroupOption,
     ImageSizeOption,
     Json,
+    MeanOption,
     PrecisionOption,
     Quiet,
     ResizeOption,
     Seed,
     SplitFileOption,
+    StdOption,
     TestOption,
     ValOption,
     print_json,
@@ -55,6 +57,8 @@ def compare(
     batch_size: Annotated[int, typer.Option(help="Images per batch.")] = 32,
     image_size: ImageSizeOption = None,
     resize: ResizeOption = None,
+    mean: MeanOption = None,
+    std: StdOption = None,
     engine: EngineOption = "auto",
     precision: PrecisionOption = "auto",
     arch: ArchOption = None,
@@ -82,7 +86,7 @@ def compare(
     with at_work(quiet) as reporter:
         found = run_comparison(
             DataOptions(data, group, split_file, table, val, test),
-            BaseOptions(base, arch, image_size=image_size, resize_mode=resize),  # type: ignore[arg-type]  # refused there
+            BaseOptions(base, arch, image_size=image_size, resize_mode=resize, mean=mean, std=std),  # type: ignore[arg-type]  # refused there
             levels,
             seeds,
             recipe=Recipe(epochs=epochs, batch_size=batch_size),

@@ -15,12 +15,14 @@ from graft.cli.output import (
     GroupOption,
     ImageSizeOption,
     Json,
+    MeanOption,
     Overwrite,
     PrecisionOption,
     Quiet,
     ResizeOption,
     Seed,
     SplitFileOption,
+    StdOption,
     TestOption,
     ValOption,
     check_new,
@@ -60,6 +62,8 @@ def features(
     overwrite: Overwrite = False,
     image_size: ImageSizeOption = None,
     resize: ResizeOption = None,
+    mean: MeanOption = None,
+    std: StdOption = None,
     engine: EngineOption = "auto",
     precision: PrecisionOption = "auto",
     group: GroupOption = None,
@@ -86,7 +90,7 @@ def features(
     with at_work(quiet) as reporter:
         found = compute(
             DataOptions(data, group, split_file, table, val, test),
-            BaseOptions(base, arch, image_size=image_size, resize_mode=resize),  # type: ignore[arg-type]  # refused there
+            BaseOptions(base, arch, image_size=image_size, resize_mode=resize, mean=mean, std=std),  # type: ignore[arg-type]  # refused there
             cut=cut,
             processes=processes,
             share=share,

@@ -23,6 +23,7 @@ from graft.cli.outright import refuse_without
 from graft.errors import InputError
 from graft.models.catalog import CATALOG, Entry, entry
 from graft.progress import Table
+from graft.weights.model_files import refuse_weights
 from graft.weights.packaged import DEFAULT_BASE, PACKAGED
 from graft.weights.torchvision_catalog import TORCHVISION
 from graft.words import in_bytes
@@ -58,6 +59,8 @@ def models(
     """List the architectures, show the layers of one with their costs, or compare several side by side."""
     if cut is None:
         refuse_without("--cut", {"batch_size": "--batch-size"}, context)
+    for each in names or ():
+        refuse_weights(Path(each), "the name of an architecture", ", whose model/config.json names its architecture")
     if names and len(names) > 1:
         for option, value in {"--cut": cut, "--diagram": diagram}.items():
             if value is not None:

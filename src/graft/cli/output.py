@@ -34,6 +34,11 @@ BaseOption = Annotated[
 ]
 ArchOption = Annotated[str | None, typer.Option("--arch", help="Architecture of a weight file that does not name it.")]
 ImageSizeOption = Annotated[int | None, typer.Option("--image-size", help="Side of the network's input in pixels.")]
+MeanOption = Annotated[
+    str | None,
+    typer.Option("--mean", help="Mean of pixels from 0 to 1 that a weight file was trained with, such as 0.5,0.5,0.5."),
+]
+StdOption = Annotated[str | None, typer.Option("--std", help="Deviation of these pixels, such as 0.5,0.5,0.5.")]
 ResizeOption = Annotated[
     str | None, typer.Option("--resize", help="How to make images square: crop, letterbox or squash.")
 ]

@@ -21,12 +21,14 @@ from graft.cli.output import (
     GroupOption,
     ImageSizeOption,
     Json,
+    MeanOption,
     OpenOption,
     PrecisionOption,
     Quiet,
     ResizeOption,
     Seed,
     SplitFileOption,
+    StdOption,
     TestOption,
     ValOption,
     open_page,
@@ -81,6 +83,8 @@ def train(
     threads: Annotated[int | None, typer.Option(help="Number of compute threads, with --deterministic.")] = None,
     arch: ArchOption = None,
     classes: ClassesOption = None,
+    mean: MeanOption = None,
+    std: StdOption = None,
     class_map: ClassMapOption = None,
     strict: Annotated[
         bool, typer.Option("--strict", help="Fail if an image cannot be decoded, instead of skipping it.")
@@ -254,6 +258,8 @@ def train(
             threads=threads,
             arch=arch,
             classes_file=classes,
+            mean=mean,
+            std=std,
             class_map=class_map,
             audit=audit,
             refit=refit,
@@ -285,8 +291,9 @@ def train(
     else:
         say(f"majority-class baseline: {run.majority:.1%}")
     seconds = run.seconds
+    tried = f", of it {seconds['levels']:.1f} s for trying levels" if "levels" in seconds else ""
     say(
-        f"{counted(run.images, 'image')}, level {run.level}, cut {run.cut}, {seconds['total']:.1f} s "
+        f"{counted(run.images, 'image')}, level {run.level}, cut {run.cut}, {seconds['total']:.1f} s{tried} "
         f"({seconds['features']:.1f} s features, {seconds['training']:.1f} s training)"
     )
     folder = near(run.folder)

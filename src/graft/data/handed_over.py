@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 
 # The name of a data set that has none of its own.
 NAME = "images"
+# The deepest nesting of subsets of torch in which the names of classes are looked for.
+DEEPEST = 100
 
 
 @runtime_checkable
@@ -191,10 +193,22 @@ def from_torch(dataset: Any, *, name: str | None = None) -> Dataset:
             "give lists to Dataset.from_arrays"
         )
     images, labels = [pair[0] for pair in pairs], texts_of([pair[1] for pair in pairs])
-    known = getattr(dataset, "classes", None)
+    known = _classes_of(dataset)
     if known and all(label.isdigit() and int(label) < len(known) for label in labels):
         labels = [str(known[int(label)]) for label in labels]
     return from_arrays(images, labels, name=name or type(dataset).__name__.lower())
+
+
+def _classes_of(dataset: Any) -> Sequence[Any] | None:
+    """Return the names of a torch dataset's classes, which a `Subset` has of the dataset that it is a part of."""
+    for _ in range(DEEPEST):
+        known = getattr(dataset, "classes", None)
+        if known:
+            return list(known)
+        dataset = getattr(dataset, "dataset", None)
+        if dataset is None:
+            break
+    return None
 
 
 def _things(images: Any) -> list[Any]:

@@ -65,12 +65,14 @@ class Accuracy:
 class Expected:
     """The top-1 expected on unseen images and its 95 % interval, from `n` images that were each held out from a fit.
 
-    When graft sets val aside itself, val is a fifth of the images; all of them together say more.
+    When graft sets val aside itself, val is a fifth of the images; all of them together say more. Where images come in
+    groups, `groups` is their number and the interval is over them.
     """
 
     top1: float
     top1_ci95: Interval
     n: int
+    groups: int | None = None
 
     def __repr__(self) -> str:
         low, high = self.top1_ci95
@@ -78,13 +80,14 @@ class Expected:
 
     def __str__(self) -> str:
         """For people: `90.1% of unseen images (95 % interval 86.3% to 92.9%), by 330 images held out in turn`."""
-        interval = interval_in_words(self.top1_ci95, self.n)
+        interval = interval_in_words(self.top1_ci95, self.n, self.groups)
         return f"{self.top1:.1%} of unseen images ({interval}), by {counted(self.n, 'image')} held out in turn"
 
     def to_dict(self) -> dict[str, Any]:
-        return {"top1": self.top1, "top1_ci95": list(self.top1_ci95), "n": self.n}
+        values = {"top1": self.top1, "top1_ci95": list(self.top1_ci95), "n": self.n}
+        return values if self.groups is None else {**values, "groups": self.groups}
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> "Expected":
         low, high = values["top1_ci95"]
-        return cls(values["top1"], (low, high), values["n"])
+        return cls(values["top1"], (low, high), values["n"], values.get("groups"))

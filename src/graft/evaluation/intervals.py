@@ -28,8 +28,12 @@ def interval_in_words(ends: Interval, count: int, groups: int | None = None) -> 
     When nearly every image is its own group, as with a few copies, the interval is that of images, and groups are not
     mentioned.
     """
-    over = "" if groups is None or groups > HARDLY_GROUPED * count else f" over {counted(groups, 'group')}"
-    return f"95 % interval {ends[0]:.1%} to {ends[1]:.1%}{over}"
+    return f"95 % interval {ends[0]:.1%} to {ends[1]:.1%}{over_groups(count, groups)}"
+
+
+def over_groups(count: int, groups: int | None) -> str:
+    """Return ` over 12 groups` for an interval over the groups of `count` images; nothing if it is over the images."""
+    return "" if groups is None or groups > HARDLY_GROUPED * count else f" over {counted(groups, 'group')}"
 
 
 def wilson_interval(right: float, count: float) -> Interval:

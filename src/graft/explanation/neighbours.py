@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from graft.data.content import content_digest
 from graft.data.dataset import Images
 from graft.explanation.model import Model
 from graft.features.engine import Choice
@@ -20,6 +21,8 @@ from graft.progress import NOBODY, Reporter
 
 # Training images compared at a time.
 TOGETHER = 2**14
+# The least similarity of an image to itself: its features may have been computed twice, in other precisions.
+ALIKE = 0.99
 
 
 @dataclass(frozen=True)
@@ -51,9 +54,10 @@ def nearest_training_images(
 
     `training` maps the names of splits to the images that the model was trained on, with labels that index its classes.
     Similarity is the cosine of the vectors that the head classifies; for a head over all stages, the mean cosine over
-    the means and maxima of every stage. Features of training images come from the activation cache when `choice` is
-    that of the training run; so do those of `images` when all of them are cached. An image that cannot be decoded has
-    no neighbours and is nobody's neighbour.
+    the means and maxima of every stage. An image that is itself among the training images is not its own neighbour;
+    copies of it, which are other images there, are. Features of training images come from the activation cache when
+    `choice` is that of the training run; so do those of `images` when all of them are cached. An image that cannot be
+    decoded has no neighbours and is nobody's neighbour.
     """
     section = model.network.before_head(model.network.config.head)
     blocks = model.network.head_blocks(model.network.config.head)
@@ -67,18 +71,39 @@ def nearest_training_images(
     for split, activations in found.items():
         for start in range(0, len(activations.indices), TOGETHER):
             likeness = asked @ _directions(activations.values[start : start + TOGETHER], blocks).T
-            values, places = likeness.topk(min(count, likeness.shape[1]), 1)
+            # One more than asked for, since one may be the image itself.
+            values, places = likeness.topk(min(count + 1, likeness.shape[1]), 1)
             for number, (alike, where) in enumerate(zip(values.tolist(), places.tolist(), strict=True)):
                 indices = activations.indices[start + np.array(where, dtype=np.int64)].tolist()
                 best[number] += [
                     _neighbour(model, split, training[split], index, each)
                     for index, each in zip(indices, alike, strict=True)
                 ]
-                best[number] = sorted(best[number], key=lambda each: -each.likeness)[:count]
+                best[number] = sorted(best[number], key=lambda each: -each.likeness)[: count + 1]
     nearest: list[tuple[Neighbour, ...]] = [()] * len(rows)
     for number, each in zip(asked_about, best, strict=True):
-        nearest[number] = tuple(each)
+        nearest[number] = _without_itself(images, int(rows[number]), each, training)[:count]
     return nearest
+
+
+def _without_itself(
+    images: Images, row: int, found: list[Neighbour], training: Mapping[str, Images]
+) -> tuple[Neighbour, ...]:
+    itself = next((each for each in found if _is_same(images, row, each, training[each.split])), None)
+    return tuple(each for each in found if each is not itself)
+
+
+def _is_same(images: Images, row: int, other: Neighbour, training: Images) -> bool:
+    """Whether a neighbour is the image itself: of one source the same row, of two sources the same content."""
+    if images.source is training.source:
+        return bool(images.rows[row] == training.rows[other.index])
+    if other.likeness < ALIKE:
+        return False
+    try:
+        one, same = (content_digest(source.read(at)) for source, at in ((images, row), (training, other.index)))
+    except OSError:
+        return False
+    return bool((one == same).all())
 
 
 def _own(section: Section, model: Model, images: Images, rows: np.ndarray, choice: Choice) -> tuple[list[int], Tensor]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
@@ -14,6 +16,9 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 ResizeMode = Literal["crop", "letterbox", "squash"]
+Numbers = tuple[float, ...]
+# A mean or a deviation as callers may write it: a number, one per channel, or a text of them.
+Scaling = float | Sequence[float] | str
 # Limits on the side of a network's input, px: a larger square has more pixels than a decoded image may have.
 LEAST_SIDE, LARGEST_SIDE = 8, 9_000
 # The most channels a network's input may have; hyperspectral cameras have a few hundred.
@@ -143,7 +148,61 @@ def check_resize(resize: ResizeMode | None) -> ResizeMode | None:
     return resize
 
 
-def with_choices(preprocessing: Preprocessing, size: int | None, resize: ResizeMode | None) -> Preprocessing:
-    """Return the preprocessing of the weights with another size or resize mode. Raises InputError."""
-    size, resize = check_image_size(size), check_resize(resize)
-    return replace(preprocessing, size=size or preprocessing.size, resize_mode=resize or preprocessing.resize_mode)
+def check_scaling(mean: Any, std: Any) -> tuple[Numbers | None, Numbers | None]:
+    """Return the mean and deviation of pixels in [0, 1], each as a tuple of one number or one per channel, or None.
+
+    Each may be a number, a sequence of them, or a text such as `0.5,0.5,0.5`. Raises InputError that names the option.
+    """
+    if mean is None and std is None:
+        return None, None
+    if mean is None or std is None:
+        raise InputError(
+            "expected --mean and --std together, got one of them: give both, such as --mean 0.5,0.5,0.5 --std "
+            "0.5,0.5,0.5"
+        )
+    return _numbers_of(mean, "--mean", least=-1.0), _numbers_of(std, "--std", least=1e-6)
+
+
+def _numbers_of(value: Any, option: str, least: float) -> Numbers:
+    given = value
+    if isinstance(value, str):
+        value = [part for part in value.replace(",", " ").split() if part]
+    elif hasattr(value, "tolist"):
+        value = value.tolist()
+    listed = list(value) if isinstance(value, list | tuple) else [value]
+    try:
+        numbers = tuple(math.nan if isinstance(each, bool) else float(each) for each in listed[: MOST_CHANNELS + 1])
+    except (TypeError, ValueError, OverflowError):
+        numbers = ()
+    # Comparisons with NaN are false.
+    if not 1 <= len(numbers) <= MOST_CHANNELS or not all(least <= each <= 1 for each in numbers):
+        raise InputError(
+            f"expected a number or one per channel for {option}, of pixels from 0 to 1, got {given!r}: write it like "
+            "0.5,0.5,0.5, and divide what is for pixels from 0 to 255 by 255"
+        )
+    return numbers
+
+
+def with_choices(
+    preprocessing: Preprocessing,
+    size: int | None,
+    resize: ResizeMode | None,
+    mean: Scaling | None = None,
+    std: Scaling | None = None,
+) -> Preprocessing:
+    """Return the preprocessing of the weights with another size, resize mode, or mean and deviation.
+
+    Raises InputError, also for as many numbers as the network does not have channels.
+    """
+    size, resize, (means, stds) = check_image_size(size), check_resize(resize), check_scaling(mean, std)
+    found = replace(preprocessing, size=size or preprocessing.size, resize_mode=resize or preprocessing.resize_mode)
+    if means is None or stds is None:
+        return found
+    for option, numbers in (("--mean", means), ("--std", stds)):
+        if len(numbers) not in (1, found.channels):
+            raise InputError(
+                f"expected a number for each of the {found.channels} channels of the network for {option}, got "
+                f"{len(numbers)}: give {found.channels}, or one for all"
+            )
+    each = found.channels
+    return replace(found, mean=means * (each // len(means)), std=stds * (each // len(stds)))

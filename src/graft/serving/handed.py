@@ -64,6 +64,7 @@ def one_by_one(images: Any) -> Iterator[Any]:
             f"expected {ACCEPTED}, or several of these, got {named(images)}: give its values, or its column of paths, "
             "as a list"
         )
+    _refuse_batches(images)
     if isinstance(images, Dataset):
         images = together(images.splits.values()) if images.splits else ()
     elif isinstance(images, str | os.PathLike) and _is_folder(images):
@@ -82,6 +83,26 @@ def one_by_one(images: Any) -> Iterator[Any]:
             f"expected {ACCEPTED}, or several of these, got {named(images)} that cannot be gone through "
             f"({said_by(error)}): give a list of images"
         ) from None
+
+
+def _refuse_batches(images: Any) -> None:
+    """Raise InputError for what has labels beside its images: a loader of torch, or a batch that one gave."""
+    loads = hasattr(images, "dataset") and hasattr(images, "batch_size")
+    if loads or (
+        isinstance(images, tuple | list)
+        and len(images) == 2
+        and _dimensions(images[0]) == 4
+        and (_dimensions(images[1]) in (0, 1) or isinstance(images[1], tuple | list))
+    ):
+        what = named(images) if loads else "a batch of images with its labels"
+        raise InputError(
+            f"expected {ACCEPTED}, or several of these, got {what}: pass each batch's images, "
+            "`for images, labels in loader: classifier.predict(images)`"
+        )
+
+
+def _dimensions(thing: Any) -> int | None:
+    return int(thing.ndim) if isinstance(thing, np.ndarray) or is_tensor(thing) else None
 
 
 def _is_folder(place: str | os.PathLike[Any]) -> bool:

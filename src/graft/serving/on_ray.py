@@ -19,6 +19,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from importlib.util import find_spec
 from itertools import groupby, islice
+from os import PathLike
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -233,7 +234,9 @@ def check_installed() -> None:
 
 
 @contextmanager
-def ray_hands(run: str | Path, asked: dict[str, Any], processes: int | None, address: str | None) -> Iterator[Any]:
+def ray_hands(
+    run: str | PathLike[str], asked: dict[str, Any], processes: int | None, address: str | None
+) -> Iterator[Any]:
     """Yield actors with the classifier of `run`, as `graft.serving.predictor.load` takes it, on all cores that Ray has.
 
     Without `address`, Ray runs on this machine alone, for the duration of the block, and sends nothing anywhere. Raises
@@ -329,7 +332,7 @@ class _Actor:
 
 
 def predict_on_ray(
-    run: str | Path,
+    run: str | PathLike[str],
     images: Gathered,
     out: Path,
     asked: dict[str, Any],

@@ -8,6 +8,7 @@ from collections.abc import Callable, Generator, Iterator
 from contextlib import ExitStack, closing
 from dataclasses import replace
 from itertools import islice, tee
+from os import PathLike
 from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING, Any, Protocol
@@ -329,7 +330,9 @@ def _shown(row: int, source: Given, found: Prediction) -> tuple[bytes | None, st
     return thumbnail(source.read(row)), ", ".join(f"{name} {probability:.0%}" for name, probability in found.top)
 
 
-def load(run: str | Path, *, engine: str = "auto", precision: str = "auto", singles: bool = False) -> Classifier:
+def load(
+    run: str | PathLike[str], *, engine: str = "auto", precision: str = "auto", singles: bool = False
+) -> Classifier:
     """Load the classifier in a run folder or its `model/`, or in a file exported from one (.onnx, .xml).
 
     `singles` says that images will arrive one at a time rather than many together: each answer then comes sooner, and

@@ -1,5 +1,6 @@
 """The advice in rows and sentences for the terminal, and as HTML for notebooks."""
 
+from graft.evaluation.intervals import over_groups
 from graft.html import escaped, table
 from graft.transfer.advisor import Advice
 
@@ -45,7 +46,8 @@ def outcome(advice: Advice) -> list[str]:
     """Return the chosen level, its expected accuracy and its cost, one per line."""
     lines = [f"level {advice.plan.level}, cut {advice.plan.cut}"]
     if advice.accuracy is not None and advice.accuracy_ci95 is not None:
-        lines.append(f"expected on unseen images {advice.accuracy:.1%} ({_interval(advice.accuracy_ci95)})")
+        over = over_groups(advice.race[0].n or 0, advice.accuracy_groups) if advice.race else ""
+        lines.append(f"expected on unseen images {advice.accuracy:.1%} ({_interval(advice.accuracy_ci95)}{over})")
     if advice.cost is not None:
         seconds = "" if advice.cost.seconds is None else f"about {advice.cost.seconds:.0f} s of training, "
         memory, disk = advice.cost.peak_bytes / 2**20, advice.cost.cache_bytes / 2**20

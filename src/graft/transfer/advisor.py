@@ -76,6 +76,8 @@ class Advice:
     accuracy_ci95: tuple[float, float] | None = None
     cost: TrainingCost | None = None
     warning: str | None = None
+    # The number of groups that the interval is over, where images come in groups.
+    accuracy_groups: int | None = None
 
     def __repr__(self) -> str:
         expected = ""
@@ -99,6 +101,7 @@ class Advice:
             "textbook": self.textbook,
             "accuracy": self.accuracy,
             "accuracy_ci95": None if self.accuracy_ci95 is None else list(self.accuracy_ci95),
+            **({} if self.accuracy_groups is None else {"accuracy_groups": self.accuracy_groups}),
             "warning": self.warning,
             "evidence": {
                 **measured,

@@ -20,6 +20,7 @@ from graft.weights.identifying import identify
 from graft.weights.matching import Match, fill
 from graft.weights.metadata import (
     named_by_script,
+    notes_on_images,
     read_classes,
     stated_classes,
     stated_temperature,
@@ -29,6 +30,7 @@ from graft.weights.metadata import (
 from graft.weights.packaged import Packaged, find_packaged
 from graft.weights.published_folder import folder_metadata, weights_of_folder
 from graft.weights.saved import ARGUMENTS_FILE, Outputs, load_model, model_folder, thresholds_in
+from graft.words import counted
 
 BUNDLED = Path(__file__).resolve().parents[1] / "bundled"
 BUNDLED_BASES = ("latin_letters",)
@@ -66,6 +68,7 @@ def load_base(
     *,
     architecture: Architecture | str | None = None,
     classes_file: Path | None = None,
+    stated: frozenset[str] = frozenset(),
     reporter: Reporter = NOBODY,
 ) -> Base:
     """Return the base that `base` names.
@@ -75,22 +78,31 @@ def load_base(
     architecture: the architecture of the weights, resolved or as a name that `resolve` takes; by default it is read
         from the weights' metadata or recognized from their tensors.
     classes_file: a JSON list of names for the outputs, instead of the names that come with the weights.
+    stated: which of "mean" and "input_size" the caller sets himself, so that no note says what is assumed.
     reporter: receives the number of bytes downloaded.
 
     Raises InputError for an unknown architecture name, WeightsError for weights that are absent, damaged or of another
     architecture, FetchError for what cannot be downloaded.
     """
-    stated = resolve(architecture) if isinstance(architecture, str) else architecture
+    wanted = resolve(architecture) if isinstance(architecture, str) else architecture
     path, named = _locate(base, reporter)
     if path.is_dir():
         saved = _from_saved(path, base)
         _refuse_stated(saved, stated, classes_file)
         return saved
     file = _read_file(path, named)
-    found = identify(file, stated or named)
+    found = identify(file, wanted or named)
     classes = read_classes(classes_file) if classes_file else stated_classes(file.metadata, path.parent)
-    classes = classes or named_by_script(file.script_classes, found.config.classes)
-    return _from_file(base, file, found, classes, published=named is not None)
+    if classes is None and found.has_head:
+        classes = named_by_script(file.script_classes, found.config.classes)
+        if classes is not None:
+            file = replace(file, notes=(*file.notes, _note_on_classes(classes, file.source)))
+    return _from_file(base, file, found, classes, published=named is not None, stated=stated)
+
+
+def _note_on_classes(classes: tuple[str, ...], source: str) -> str:
+    shown = ", ".join([*classes[:4], *(["…"] if len(classes) > 4 else [])])
+    return f"the names of the {counted(len(classes), 'class', 'classes')} ({shown}) were taken from {source}"
 
 
 def _refuse_stated(saved: Base, stated: Architecture | None, classes_file: Path | None) -> None:
@@ -213,9 +225,19 @@ def _from_saved(folder: Path, name: str) -> Base:
     return replace(base, calibration=saved.calibration)
 
 
-def _from_file(name: str, file: WeightFile, found: Match, classes: tuple[str, ...] | None, *, published: bool) -> Base:
+def _from_file(
+    name: str,
+    file: WeightFile,
+    found: Match,
+    classes: tuple[str, ...] | None,
+    *,
+    published: bool,
+    stated: frozenset[str],
+) -> Base:
     architecture, metadata = found.architecture, file.metadata
     config = with_numbers(found.config, metadata)
+    by_script = {} if published else file.script_images.metadata(config.channels)
+    metadata = {**by_script, **metadata}
     network = architecture.build(config)
     fill(network, found.tensors, found, file.source)
     notes = [*file.notes, *found.notes]
@@ -235,10 +257,6 @@ def _from_file(name: str, file: WeightFile, found: Match, classes: tuple[str, ..
             f"expected a name for each of the {config.classes} outputs of {file.source}, got {len(classes)}: "
             "give the right list with --classes"
         )
-    if architecture.sees_one_to_one and "mean" not in metadata:
-        notes.append(
-            f"{file.source} does not state its mean; images from -1 to 1 were assumed, as is usual for its family"
-        )
     if config.channels not in (1, 3):
         notes.append(
             f"{file.source} is for images of {config.channels} channels; of graft's, color is the first three and the "
@@ -251,6 +269,8 @@ def _from_file(name: str, file: WeightFile, found: Match, classes: tuple[str, ..
             f"{name} was trained on images resized by {metadata['interpolation']} interpolation; graft's is bilinear"
         )
     preprocessing = with_preprocessing(architecture.preprocessing, metadata, config.channels)
+    if not published:
+        notes += notes_on_images(file.source, preprocessing, metadata, by_script, stated)
     temperature = stated_temperature(metadata) if found.has_head else 1.0
     base = Base(name, network.eval(), preprocessing, classes, found.has_head, True, tuple(notes))
     return replace(base, temperature=temperature, thresholds=thresholds_in(metadata, config.classes))

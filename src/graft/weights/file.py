@@ -7,7 +7,7 @@ goes through its weights-only unpickler, with inert stand-ins for everything tha
 
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from graft.errors import WeightsError
 from graft.weights.foreign import foreign_file
 from graft.weights.inert import first_line, load_inert
 from graft.weights.keras_file import is_keras, read_keras
+from graft.weights.script_images import ScriptImages, script_images
 from graft.weights.tensor_file import DIGEST, tensors_digest
 from graft.weights.unwrapping import Unwrapped, unwrap, without_wrappers
 
@@ -34,7 +35,8 @@ class WeightFile:
     """Tensors by name, with their text metadata; `source` is the name of the file in messages.
 
     `notes` say which weights were chosen when the file holds more than one set. `script_classes` are the class names
-    that a training script wrote beside the tensors, which may be those of something else.
+    that a training script wrote beside the tensors, which may be those of something else; `script_images` is what it
+    wrote about its images.
     """
 
     tensors: dict[str, Tensor]
@@ -42,6 +44,7 @@ class WeightFile:
     source: str
     notes: tuple[str, ...] = ()
     script_classes: tuple[str, ...] = ()
+    script_images: ScriptImages = field(default_factory=ScriptImages)
 
 
 def read_weights(path: Path) -> WeightFile:
@@ -58,6 +61,7 @@ def read_weights(path: Path) -> WeightFile:
     if what is not None:
         raise WeightsError(f"expected a torch checkpoint or a safetensors file, got {path.name}, which is {what}")
     classes: tuple[str, ...] = ()
+    images = ScriptImages()
     if is_keras(path, start):
         tensors, metadata, notes = read_keras(path)
         unwrapped = Unwrapped(tensors, tuple(f"{path.name} is of Keras; {note}" for note in notes))
@@ -70,14 +74,15 @@ def read_weights(path: Path) -> WeightFile:
     elif start.startswith((b"PK", b"\x80")):
         # A zip archive or a pickle. The unpickler would run anything else as instructions.
         value = load_inert(path)
-        unwrapped, metadata, classes = unwrap(value, path.name), _hint(value), _script_classes(value)
+        unwrapped, metadata = unwrap(value, path.name), _hint(value)
+        classes, images = _script_classes(value), script_images(value)
     else:
         raise WeightsError(
             f"expected a torch checkpoint or a safetensors file, got {path.name}, which begins with {start[:16]!r}: "
             "fetch it again"
         )
     _check_tensors(unwrapped.tensors, path)
-    return WeightFile(unwrapped.tensors, metadata, path.name, unwrapped.notes, classes)
+    return WeightFile(unwrapped.tensors, metadata, path.name, unwrapped.notes, classes, images)
 
 
 def _hint(value: Any) -> dict[str, str]:

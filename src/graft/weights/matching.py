@@ -138,6 +138,8 @@ def _preferred(fitting: list[tuple[Reading, Match]], whole: Reading, source: str
     beside = [name for name in outside if not any(name.startswith(f"{other}.") for other in rivals)]
     if beside:
         notes.append(f"of {source} the weights under {prefix!r} were taken, and {_summary(beside)} left out")
+    elif prefix and not rivals:
+        notes.append(f"of {source} the weights under {prefix!r} were taken")
     if found.left_out:
         notes.append(
             f"{source} holds more than the body of {found.architecture.name}: {_summary(found.left_out)} left out"

@@ -10,6 +10,7 @@ classes                      a JSON list of names in the order of the outputs, o
 """
 
 import json
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -88,6 +89,43 @@ def with_preprocessing(usual: Preprocessing, metadata: dict[str, str], channels:
             f"{preprocessing.channels}: correct it there"
         )
     return preprocessing
+
+
+def notes_on_images(
+    source: str,
+    used: Preprocessing,
+    metadata: Mapping[str, str],
+    by_script: Mapping[str, str],
+    stated: frozenset[str],
+) -> list[str]:
+    """Return what to say about the images of a weight file: what its script stated, and what had to be assumed.
+
+    `metadata` is all that the file states, `by_script` the part of it that a training script wrote, `stated` what the
+    user states. Nothing is assumed of a file whose metadata give its mean.
+    """
+    notes = []
+    mean, std = (" ".join(f"{number:.4g}" for number in numbers) for numbers in (used.mean, used.std))
+    scaling, side = f"mean {mean}, std {std}", f"{used.size} px"
+    read = {"mean": scaling, "input_size": side}
+    listed = [what for name, what in read.items() if name in by_script and name not in stated]
+    if listed:
+        notes.append(f"{source} states of its images, and this is used: {', '.join(listed)}")
+    if "mean" in metadata or "mean" in stated:
+        return notes
+    sized = "input_size" in metadata or "input_size" in stated
+    what, options, assumed = "scaling of its images", "--mean and --std", scaling
+    if not sized:
+        what, options = "scaling and size of its images", "--mean, --std and --image-size"
+        assumed += f", resize {round(used.size / used.crop_fraction)}, crop {used.size}"
+    usual = (
+        "those of ImageNet were assumed"
+        if used.mean == IMAGENET_MEAN
+        else "images from -1 to 1 were assumed, as is usual for its family"
+    )
+    notes.append(
+        f"{source} does not state the {what}; {usual} ({assumed}); if it was trained otherwise, state it with {options}"
+    )
+    return notes
 
 
 def stated_temperature(metadata: dict[str, str]) -> float:

@@ -16,6 +16,7 @@ import mmap
 import shlex
 from collections.abc import Iterable
 from contextlib import suppress
+from os import PathLike
 from pathlib import Path
 
 from xxhash import xxh3_128
@@ -35,6 +36,8 @@ HUB = "hf:"
 ARGUMENTS_FILE = "args.yaml"
 # The extensions of the files that `graft export` writes.
 EXPORTED = (".onnx", ".xml", ".pt2")
+# The extensions of files that hold the weights of a network alone.
+WEIGHTS = (".safetensors", ".pth", ".pt", ".th", ".bin", ".ckpt", ".keras", ".h5")
 
 
 def files_digest(files: Iterable[Path]) -> str:
@@ -71,7 +74,7 @@ def is_on_hub(path: Path) -> bool:
     return str(path).startswith(HUB) and not path.exists()
 
 
-def gives_several_labels(run: str | Path) -> bool:
+def gives_several_labels(run: str | PathLike[str]) -> bool:
     """Whether a run folder, or its model folder, holds a multi-label classifier."""
     for candidate in (Path(run).expanduser(), Path(run).expanduser() / "model"):
         with suppress(OSError, ValueError, AttributeError, RecursionError):
@@ -85,6 +88,15 @@ def refuse_several_labels(several: bool, what: str) -> None:
         raise InputError(
             f"expected a classifier of one label for {what}, got one that gives an image several: `graft predict`, "
             "`graft evaluate`, `graft report` and `graft export` know these"
+        )
+
+
+def refuse_weights(path: Path, expected: str, then: str) -> None:
+    """Raise InputError, which says how to make a run of it, if a path is a file of weights where a run is wanted."""
+    if path.suffix.lower() in WEIGHTS and path.is_file():
+        raise InputError(
+            f"expected {expected}, got {str(path)!r}, a file of weights: `graft train DATA --base "
+            f"{shlex.quote(str(path))} --level as-is` makes a run of it{then}"
         )
 
 
@@ -117,6 +129,7 @@ def model_folder(path: Path) -> Path:
             f"expected a run folder or its model folder, got {str(path)!r}, an exported file, which {able}: name "
             "the run that it was exported from"
         )
+    refuse_weights(path, "a run folder or its model folder", ", with images to measure it on")
     what = "which does not exist" if not path.exists() else f"which holds no {CONFIG_FILE} and {TENSORS_FILE}"
     advice = "push a run there, or train with it as the base (--base)" if named.startswith(HUB) else "check the path"
     raise InputError(f"expected a run folder or its model folder, got {named!r}, {what}: {advice}")

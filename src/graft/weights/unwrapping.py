@@ -102,6 +102,7 @@ def unwrap(value: Any, source: str) -> Unwrapped:
 def without_wrappers(tensors: dict[str, Tensor]) -> Unwrapped:
     """Strip what precedes all names; when an averaged copy stands beside the weights, keep the average."""
     notes: list[str] = []
+    stripped: list[str] = []
     tensors = _without_inner_wrappers(tensors)
     while True:
         parts = by_first_word(tensors)
@@ -110,8 +111,9 @@ def without_wrappers(tensors: dict[str, Tensor]) -> Unwrapped:
         averaged = [word for word in words if word in AVERAGED]
         plain = [word for word in words if word in WRAPPERS or word == "student"]
         if not words or len(averaged) + len(plain) != len(words) or not all(parts[word] for word in words):
-            return Unwrapped(tensors, tuple(notes))
+            return Unwrapped(tensors, (*_taken_under(stripped), *notes))
         chosen, *others = [*averaged, *plain]
+        stripped.append(chosen)
         tensors = parts[chosen]
         if others:
             alternatives = {word: without_wrappers(parts[word]).tensors for word in others}
@@ -119,10 +121,14 @@ def without_wrappers(tensors: dict[str, Tensor]) -> Unwrapped:
             other = next((word for word, those in alternatives.items() if _covers(those, mean)), None)
             if chosen not in AVERAGED or other is None:
                 # Several networks that are not one and its average: their shapes must tell which is meant.
-                return Unwrapped(_join(parts, words), tuple(notes))
+                return Unwrapped(_join(parts, words), (*_taken_under(stripped[:-1]), *notes))
             # An average of parameters only is completed with the statistics of the weights that it averages.
             tensors = {**alternatives[other], **mean}
             notes.append(f"the averaged weights {chosen!r} were taken, not {', '.join(map(repr, others))}")
+
+
+def _taken_under(stripped: list[str]) -> tuple[str, ...]:
+    return (f"the weights under {'.'.join(stripped)!r} were taken",) if stripped else ()
 
 
 def _without_inner_wrappers(tensors: dict[str, Tensor]) -> dict[str, Tensor]:

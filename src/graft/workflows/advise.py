@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
 from torch import Tensor
 
 from graft.data.dataset import TRAIN, VAL, Images, counts
@@ -126,7 +127,9 @@ def decide_on(
     advice = decide(network, evidence, by_class, standings, too_long=too_long, worth=worth)
     chosen = plans[advice.plan.level]
     chosen = replace(chosen, reasons=(*advice.plan.reasons, *chosen.reasons[1:]))
-    advice = replace(advice, plan=chosen, cost=_cost(task, chosen, standings))
+    groups = measured[standings[0].level].trained.fold_groups
+    number = None if groups is None else len(np.unique(groups))
+    advice = replace(advice, plan=chosen, cost=_cost(task, chosen, standings), accuracy_groups=number)
     return advice, measured[advice.plan.level] if tried_on is task else None
 
 

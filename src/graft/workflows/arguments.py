@@ -15,12 +15,12 @@ from graft.data.table_options import TableOptions
 from graft.errors import InputError
 from graft.files import write_aside
 from graft.given import path as checked_path
-from graft.images.preprocessing import ResizeMode
+from graft.images.preprocessing import ResizeMode, Scaling
 from graft.names import plain, restored
 from graft.training.recipe import Recipe
 from graft.weights.packaged import DEFAULT_BASE
 from graft.weights.saved import ARGUMENTS_FILE
-from graft.workflows.prepare import Data, DataOptions
+from graft.workflows.prepare import BaseOptions, Data, DataOptions
 from graft.workflows.run import near
 from graft.yaml_text import yaml_in
 
@@ -62,6 +62,8 @@ class Arguments:
     processes: int | None = None
     arch: str | None = None
     classes_file: str | None = None
+    mean: Scaling | None = None
+    std: Scaling | None = None
     class_map: str | None = None
     group: str | None = None
     split_file: str | None = None
@@ -85,6 +87,8 @@ class Arguments:
     def from_dict(cls, values: dict[str, Any]) -> "Arguments":
         """Build the arguments from a flat mapping. Raises TypeError for entries that are missing or unknown."""
         parts: dict[str, Any] = {}
+        # YAML has lists alone.
+        values = {**values, **{name: tuple(values[name]) for name in ("mean", "std") if values.get(name) is not None}}
         for part, kind in (("recipe", Recipe), ("table", TableOptions)):
             own = {each.name for each in fields(kind)}
             parts[part] = kind(**{name: value for name, value in values.items() if name in own})
@@ -96,6 +100,19 @@ def images_of(arguments: Arguments, split_file: str | Path | None, handed_over: 
     """Return the options that open the images of a run, by path or `handed_over`, in the splits of a file if given."""
     data = arguments.data if handed_over is None else handed_over
     return DataOptions(data, arguments.group, split_file, arguments.table, arguments.val, arguments.test)
+
+
+def base_of(arguments: Arguments, image_size: int | None) -> BaseOptions:
+    """Return the options that load the base of a run for images of this size."""
+    return BaseOptions(
+        arguments.base,
+        arguments.arch,
+        arguments.classes_file,
+        image_size,
+        arguments.resize,
+        arguments.mean,
+        arguments.std,
+    )
 
 
 def absolute_apart(given: Data | None, option: str) -> str | None:

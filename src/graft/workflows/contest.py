@@ -2,6 +2,7 @@
 
 import time
 from dataclasses import dataclass
+from os import PathLike
 from pathlib import Path
 from typing import Any
 
@@ -47,8 +48,8 @@ class Contest:
 
 
 def evaluate_two(
-    first: str | Path,
-    second: str | Path,
+    first: str | PathLike[str],
+    second: str | PathLike[str],
     data: str | Path | DataOptions,
     *,
     split: str | None = None,

@@ -1,5 +1,6 @@
 """Turn the arguments of a training run into a task in which everything is decided: data, base, level, recipe."""
 
+import time
 from dataclasses import dataclass, fields, replace
 from io import StringIO
 from pathlib import Path
@@ -16,7 +17,7 @@ from graft.errors import DataError, InputError, WeightsError
 from graft.features.cache import section_digest
 from graft.features.engine import Choice, choose
 from graft.given import text, truth
-from graft.images.preprocessing import check_image_size, check_resize
+from graft.images.preprocessing import check_image_size, check_resize, check_scaling
 from graft.names import plain
 from graft.progress import Reporter
 from graft.seeding import check_seed
@@ -32,10 +33,10 @@ from graft.transfer.levels import Plan, check_level, plan_level
 from graft.weights.base import Base, with_usual_head
 from graft.words import counted
 from graft.workflows.advise import decide_on
-from graft.workflows.arguments import Arguments, images_of
+from graft.workflows.arguments import Arguments, base_of, images_of
 from graft.workflows.contact_sheet import write_contact_sheet
 from graft.workflows.measured import read_measured
-from graft.workflows.prepare import BaseOptions, prepare
+from graft.workflows.prepare import prepare
 from graft.workflows.run import PLAN_FILE, SPLIT_FILE, near
 from graft.workflows.run_folder import check_outside_images
 from graft.workflows.unseen import leakage
@@ -71,6 +72,8 @@ class Decided:
     said: dict[str, Any]
     measured: Measured | None = None
     looks: Looks | None = None
+    # How long levels were measured and tried before one was chosen; None if the level was given.
+    seconds_of_choice: float | None = None
 
 
 def checked(arguments: Arguments) -> Arguments:
@@ -83,9 +86,12 @@ def checked(arguments: Arguments) -> Arguments:
         value = getattr(arguments, name)
         own[name] = None if value is None else text(value, f"--{name}")
     choice = choice_of(arguments)
+    mean, std = check_scaling(arguments.mean, arguments.std)
     return replace(
         arguments,
         level=level,
+        mean=mean,
+        std=std,
         image_size=check_image_size(arguments.image_size),
         resize=check_resize(arguments.resize),
         deterministic=choice.deterministic,
@@ -115,7 +121,7 @@ def decide(
     seed, recipe = arguments.seed, arguments.recipe
     prepared = prepare(
         images_of(arguments, arguments.split_file, images),
-        BaseOptions(arguments.base, arguments.arch, arguments.classes_file, arguments.image_size, arguments.resize),
+        base_of(arguments, arguments.image_size),
         choice_of(arguments),
         audit=arguments.audit,
         scratch=arguments.level == "scratch",
@@ -160,6 +166,7 @@ def decide(
         reporter.note(write_contact_sheet(sheet, dataset.splits[TRAIN], start.preprocessing, task.recipe, seed))
     said: dict[str, Any] = {}
     measured: Measured | None = None
+    began, took = time.perf_counter(), None
     # The number of processes may change before the end, so with several the fit on all images is left to all of them.
     ahead = arguments.processes is None
     if before is not None:
@@ -168,9 +175,11 @@ def decide(
         chosen = _planned_before(before, start)
     elif arguments.level == "auto" and start.pretrained and dataset.label_sets is not None:
         chosen, measured = race_by_labels(task, own_val, ahead)
+        took = time.perf_counter() - began
     elif arguments.level == "auto" and start.pretrained:
         advice, measured = decide_on(task, own_val=own_val, ahead=ahead)
         said, chosen = advice.to_dict(), advice.plan
+        took = time.perf_counter() - began
     else:
         chosen = with_reach_tried(task, chosen)
     notes = [*dataset.notes, *start.notes, *leakage(dataset), *([said["warning"]] if said.get("warning") else [])]
@@ -178,7 +187,7 @@ def decide(
         notes += _ignored(arguments.recipe, chosen.level)
     said = {**chosen.to_dict(), **said, "base": digest, "flip": task.recipe.flip, "refit": task.refit}
     said |= {"stamps": stamps}
-    return _announced(Decided(task, chosen, findings, tuple(notes), said, measured, prepared.looks), writes)
+    return _announced(Decided(task, chosen, findings, tuple(notes), said, measured, prepared.looks, took), writes)
 
 
 def _ignored(recipe: Recipe, level: str) -> list[str]:

@@ -2,6 +2,7 @@
 
 import time
 from dataclasses import replace
+from os import PathLike
 from pathlib import Path
 
 import numpy as np
@@ -49,7 +50,7 @@ IN_OTHER_CLASSES = (
 @with_hints(*DATA_KINDS)
 @in_own_modes
 def evaluate(
-    run: str | Path,
+    run: str | PathLike[str],
     data: Data,
     *,
     split: str | None = None,

@@ -5,6 +5,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import repeat
+from os import PathLike
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -77,7 +78,7 @@ class Explanations:
 @with_hints(MapOptions)
 @in_own_modes
 def explain(
-    run: str | Path,
+    run: str | PathLike[str],
     images: str | Path | list[str] | list[Path],
     *,
     out: str | Path | None = None,

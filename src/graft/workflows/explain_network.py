@@ -4,6 +4,7 @@ to.
 
 import time
 from dataclasses import dataclass
+from os import PathLike
 from pathlib import Path
 from typing import Any
 
@@ -30,10 +31,10 @@ from graft.weights.base import Base
 from graft.weights.model_files import refuse_several_labels
 from graft.weights.saved import SavedModel, load_model
 from graft.words import counted
-from graft.workflows.arguments import read_arguments
+from graft.workflows.arguments import base_of, read_arguments
 from graft.workflows.explain import PAGE_FILE, VALUES_FILE, home_of, place_for
 from graft.workflows.own_images import trained_images
-from graft.workflows.prepare import BaseOptions, load_start
+from graft.workflows.prepare import load_start
 from graft.workflows.run import near
 
 # This many images of the run show what its network sees; more change little and take proportionally longer.
@@ -73,7 +74,7 @@ class NetworkExplanation:
 
 @in_own_modes
 def explain_network(
-    run: str | Path,
+    run: str | PathLike[str],
     *,
     out: str | Path | None = None,
     features: str | None = None,
@@ -147,9 +148,7 @@ def _base(home: Path, saved: SavedModel) -> tuple[Base | None, tuple[str, ...]]:
     """Return the network as it was before training, with its current preprocessing."""
     try:
         arguments = read_arguments(home)
-        options = BaseOptions(
-            arguments.base, arguments.arch, arguments.classes_file, saved.preprocessing.size, arguments.resize
-        )
+        options = base_of(arguments, saved.preprocessing.size)
         return load_start(options, scratch=arguments.level == "scratch", seed=arguments.seed), ()
     except GraftError as error:
         return None, (f"the network before training is not shown: {error}",)

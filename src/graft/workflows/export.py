@@ -5,6 +5,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from os import PathLike
 from pathlib import Path
 
 import numpy as np
@@ -44,7 +45,7 @@ MOST_TO_QUANTISE = 300
 @with_hints()
 @in_own_modes
 def export(
-    run: str | Path,
+    run: str | PathLike[str],
     format: str = "onnx",
     *,
     precision: str = "fp32",

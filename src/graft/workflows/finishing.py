@@ -4,6 +4,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from graft.audit.findings import Finding
 from graft.data.dataset import TEST, TRAIN, VAL, Dataset, counts
 from graft.evaluation.accuracy import Expected
@@ -65,6 +67,7 @@ def finish(decided: Decided, trained: Trained, folder: Path, started: float) -> 
             "total": time.perf_counter() - started,
             "features": trained.feature_seconds,
             "training": trained.training_seconds,
+            **({} if decided.seconds_of_choice is None else {"levels": decided.seconds_of_choice}),
         },
         images=len(task.dataset) - len(trained.skipped),
         engine=str(task.choice),
@@ -89,11 +92,15 @@ def _expected(decided: Decided, trained: Trained) -> Expected | None:
         return None
     right = trained.cross_validated
     if right is not None and len(right):
-        return Expected(float(right.mean()), accuracy_interval(right, trained.fold_groups), len(right))
+        groups = trained.fold_groups
+        number = None if groups is None else len(np.unique(groups))
+        return Expected(float(right.mean()), accuracy_interval(right, groups), len(right), number)
     race, interval = decided.said.get("evidence", {}).get("race", ()), decided.said.get("accuracy_ci95")
     if not race or interval is None:
         return None
-    return Expected(decided.said["accuracy"], (interval[0], interval[1]), race[0]["n"])
+    return Expected(
+        decided.said["accuracy"], (interval[0], interval[1]), race[0]["n"], decided.said.get("accuracy_groups")
+    )
 
 
 def _audit(dataset: Dataset, findings: tuple[Finding, ...], skipped: dict[str, str]) -> dict[str, Any]:

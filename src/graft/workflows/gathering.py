@@ -90,6 +90,7 @@ def gather(
         if material.dataset is not None
         else "There are no thumbnails: the images of the run are not where they were.",
         on_evidence=evidence.note,
+        refitted=bool(material.plan.get("refit")) and chosen.name == VAL,
     )
     damage = split_damage(material)
     audited = audit_alarms(report.findings, sum(map(len, material.labels.values())))

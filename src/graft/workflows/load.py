@@ -1,6 +1,7 @@
 """Load a run as a classifier that can also be evaluated."""
 
 from functools import partial
+from os import PathLike
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,9 @@ from graft.torch_modes import in_own_modes
 
 @with_hints()
 @in_own_modes
-def load(run: str | Path, *, engine: str = "auto", precision: str = "auto", singles: bool = False) -> Classifier:
+def load(
+    run: str | PathLike[str], *, engine: str = "auto", precision: str = "auto", singles: bool = False
+) -> Classifier:
     """Load the classifier of a run folder or its `model/`, or of a file exported from one (.onnx, .xml).
 
     Args:

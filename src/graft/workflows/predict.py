@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass, field
+from os import PathLike
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
@@ -191,7 +192,7 @@ def _lines(text: str) -> list[str]:
     return text.removesuffix("\n").split("\n") if text else []
 
 
-def job_of(run: str | Path, classifier: Classifier, wanted: Wanted) -> Job:
+def job_of(run: str | PathLike[str], classifier: Classifier, wanted: Wanted) -> Job:
     """Return what determines the rows of a file besides the images. Raises WeightsError for an unreadable model."""
     place = Path(run).expanduser()
     if place.is_dir() or is_on_hub(place):
@@ -305,7 +306,7 @@ class Gain:
         )
 
 
-def measured_gain(run: str | Path, classifier: Classifier, views: Views) -> Gain:
+def measured_gain(run: str | PathLike[str], classifier: Classifier, views: Views) -> Gain:
     """Measure what `views` gain on up to 300 of the run's validation images.
 
     Raises InputError for a model without its run, DataError if its images cannot be opened or decoded.

@@ -1,5 +1,6 @@
 """The common first step of every workflow: from the user's arguments to a dataset and a base that are ready to use."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from os import PathLike
 from pathlib import Path
@@ -22,7 +23,15 @@ from graft.features.extraction import check_input_size
 from graft.given import path, text, truth
 from graft.images.handed_over import named
 from graft.images.levels import Levels
-from graft.images.preprocessing import Preprocessing, ResizeMode, check_image_size, check_resize, with_choices
+from graft.images.preprocessing import (
+    Preprocessing,
+    ResizeMode,
+    Scaling,
+    check_image_size,
+    check_resize,
+    check_scaling,
+    with_choices,
+)
 from graft.progress import NOBODY, Reporter
 from graft.seeding import check_seed, seeded
 from graft.training.memory import check_images_fit
@@ -63,8 +72,9 @@ class BaseOptions:
 
     `name` is an architecture, a file of weights, a run, `hf:owner/name` or `timm:NAME`. `arch` names the architecture
     of a file that does not name its own, and `classes_file` holds the class names of weights that name none.
-    `image_size` is the side of the network's input in pixels; None for it and for `resize_mode` keeps what the weights
-    were trained with.
+    `image_size` is the side of the network's input in pixels, and `mean` and `std`, of pixels in [0, 1], are what its
+    images were scaled with: a number for each channel, or one for all. None for these and for `resize_mode` keeps what
+    the weights state, or what is usual for the network.
     """
 
     name: str = DEFAULT_BASE
@@ -72,6 +82,8 @@ class BaseOptions:
     classes_file: str | Path | None = None
     image_size: int | None = None
     resize_mode: ResizeMode | None = None
+    mean: Scaling | None = None
+    std: Scaling | None = None
 
 
 @dataclass(frozen=True)
@@ -128,8 +140,9 @@ def prepare(
     dataset = open_images(options)
     if dataset.label_sets is not None and not multi_label:
         raise InputError(
-            f"expected images with one label each here, got {dataset.name}, which is read with several: train, "
-            "evaluate, predict, audit and features know these; leave --multi-label out for anything else"
+            f"expected images with one label each here, got {dataset.name}, which is read with several: "
+            "`graft train --multi-label` chooses a level for these itself; besides it, evaluate, predict, audit and "
+            "features know them"
         )
     for line in understood(dataset):
         reporter.note(line)
@@ -229,9 +242,13 @@ def _images_or_path(given: Any, option: str, multi_label: bool) -> str | Dataset
         return from_named_columns(given, multi_label=multi_label)
     if not isinstance(given, Dataset | str | PathLike):
         came = repr(given) if given is None or isinstance(given, int | float) else named(given)
+        advice = "give one of these"
+        if hasattr(given, "dataset") and hasattr(given, "batch_size"):
+            advice = "give graft.Dataset.from_torch(loader.dataset), without augmentation or scaling in its transform"
+        elif hasattr(given, "__getitem__") and hasattr(given, "__len__") and not isinstance(given, Mapping | Sequence):
+            advice = "give a dataset of torch as graft.Dataset.from_torch(dataset), any other as one of these"
         raise InputError(
-            f"expected a path, a graft.Dataset, (images, labels) or a data frame for {option}, got {came}: give one of "
-            "these"
+            f"expected a path, a graft.Dataset, (images, labels) or a data frame for {option}, got {came}: {advice}"
         )
     return given if isinstance(given, Dataset) else path(given, option)
 
@@ -260,6 +277,7 @@ def checked_base(options: BaseOptions) -> BaseOptions:
         None if options.classes_file is None else path(options.classes_file, "--classes"),
         check_image_size(options.image_size),
         check_resize(options.resize_mode),
+        *check_scaling(options.mean, options.std),
     )
 
 
@@ -277,19 +295,25 @@ def load_start(
     that exceeds memory in `precision`.
     """
     options = base if isinstance(base, BaseOptions) else BaseOptions(base)
+    mean, std = check_scaling(options.mean, options.std)
     if scratch:
         start = untrained_base(options.name, architecture=options.arch, seed=seed)
     else:
         names = None if options.classes_file is None else Path(options.classes_file)
+        given = {"mean": mean, "input_size": options.image_size}
+        stated = frozenset(name for name, value in given.items() if value is not None)
 
         def load() -> Base:
             with seeded(seed):
-                return load_base(options.name, architecture=options.arch, classes_file=names, reporter=reporter)
+                return load_base(
+                    options.name, architecture=options.arch, classes_file=names, stated=stated, reporter=reporter
+                )
 
         # A base with a separate file of class names is loaded again: such files are small and may change.
         kept = kept_bases() if names is None else None
-        start = load() if kept is None else kept.loaded(options.name, (options.arch, seed), load)
-    start = replace(start, preprocessing=with_choices(start.preprocessing, options.image_size, options.resize_mode))
+        start = load() if kept is None else kept.loaded(options.name, (options.arch, seed, stated), load)
+    chosen = with_choices(start.preprocessing, options.image_size, options.resize_mode, mean, std)
+    start = replace(start, preprocessing=chosen)
     if options.image_size is not None:
         check_images_fit(start.network, start.preprocessing, precision)
     check_input_size(start.network, start.preprocessing)

@@ -4,6 +4,7 @@ import json
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
+from os import PathLike
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from graft.images.levels import Levels
 from graft.images.preprocessing import Preprocessing
 from graft.progress import Reporter, reporting
 from graft.torch_modes import in_own_modes
+from graft.weights.model_files import refuse_weights
 from graft.weights.saved import ARGUMENTS_FILE, load_model
 from graft.workflows.arguments import images_of, read_arguments
 from graft.workflows.deciding import choice_of
@@ -90,8 +92,8 @@ def verdict_of(folder: Path) -> tuple[str, ...]:
 @with_hints()
 @in_own_modes
 def report(
-    run: str | Path,
-    other: str | Path | None = None,
+    run: str | PathLike[str],
+    other: str | PathLike[str] | None = None,
     *,
     out: str | Path | None = None,
     overwrite: bool = False,
@@ -148,11 +150,12 @@ def _new(out: str | Path, overwrite: bool) -> Path:
     return wanted
 
 
-def _kept(run: str | Path) -> tuple[Path, Run, KeptAnswers]:
+def _kept(run: str | PathLike[str]) -> tuple[Path, Run, KeptAnswers]:
     """Return the folder of a finished run, its result and its answers. Raises InputError."""
     folder = Path(path(run, "RUN")).expanduser().absolute()
     if not (folder / ARGUMENTS_FILE).is_file() and (folder.parent / ARGUMENTS_FILE).is_file():
         folder = folder.parent
+    refuse_weights(folder, "the folder of a finished run", ", with images to measure it on")
     found, kept = finished(folder), read_answers(folder)
     if found is None or kept is None:
         what = "which is no finished run" if found is None else f"which has no {ANSWERS_FILE} of this version of graft"

@@ -33,9 +33,10 @@ SPLIT_FILE = "split.csv"
 
 @dataclass(frozen=True, repr=False)
 class Run:
-    """A finished run. `folder` is absolute; `skipped` maps images that could not be decoded to the reason.
+    """A finished run, taken wherever the path of one is. `folder` is absolute.
 
-    `expected` is the accuracy expected on unseen images, where more than val determines it; otherwise None.
+    `skipped` maps images that could not be decoded to the reason. `expected` is the accuracy expected on unseen images,
+    where more than val determines it; otherwise None.
     """
 
     folder: Path
@@ -52,6 +53,9 @@ class Run:
     skipped: dict[str, str]
     notes: tuple[str, ...]
     expected: Expected | None = None
+
+    def __fspath__(self) -> str:
+        return str(self.folder)
 
     def __repr__(self) -> str:
         measured = self.val if self.test is None else self.test

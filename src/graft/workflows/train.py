@@ -18,7 +18,7 @@ from graft.errors import GraftError, InputError, Interrupted
 from graft.features.determinism import repeatable
 from graft.files import write_json, write_table_aside
 from graft.given import path, seconds, truth, with_hints
-from graft.images.preprocessing import ResizeMode
+from graft.images.preprocessing import ResizeMode, Scaling
 from graft.progress import Reporter, reporting
 from graft.seeding import seeded
 from graft.torch_modes import in_own_modes
@@ -88,6 +88,8 @@ def train(
     threads: int | None = None,
     arch: str | None = None,
     classes_file: str | Path | None = None,
+    mean: Scaling | None = None,
+    std: Scaling | None = None,
     class_map: str | Path | None = None,
     audit: bool = True,
     refit: bool = True,
@@ -139,6 +141,8 @@ def train(
         threads: Number of compute threads, with `deterministic`. The number changes the order in which sums are taken.
         arch: The architecture of a file of weights that does not name its own.
         classes_file: A JSON list with the class names of weights that name none.
+        mean, std: What the images of the weights were scaled with, of pixels in [0, 1]: a number per channel or one for
+            all, or a text such as `0.5,0.5,0.5`. Default to what the weights state, or to what is usual for them.
         class_map: For `as-is`, a JSON object that maps the classes of `data` to those of the base.
         audit: Whether to look over every image first: problems are reported, and copies stay on one side of a split.
         refit: Whether to train the final classifier on all images when the data have no val of their own. The reported
@@ -203,6 +207,8 @@ def train(
         threads=threads,
         arch=arch,
         classes_file=None if classes_file is None else absolute(classes_file, "--classes"),
+        mean=mean,
+        std=std,
         class_map=None if class_map is None else absolute(class_map, "--class-map"),
         group=options.group,
         split_file=None if options.split_file is None else absolute(options.split_file, "--split-file"),

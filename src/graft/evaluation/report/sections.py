@@ -287,6 +287,12 @@ def images(report: Report) -> str:
             "against. These maps were not tested; graft explain tests them."
         )
         parts.insert(0, sentence(said))
+    if parts and report.refitted:
+        said = (
+            "These are the answers of the fit that was measured. The saved classifier was then trained on all images, "
+            "these among them: it knows them, and may answer otherwise."
+        )
+        parts.insert(0, sentence(said))
     return section("images", "Mistakes and doubts", *parts) if parts else ""
 
 

@@ -175,6 +175,8 @@ class Report:
     # Why there are no thumbnails, if there are none, and what to know about maps and nearest images.
     without_images: str | None = None
     on_evidence: str | None = None
+    # Whether the classifier was trained on the images of the main figures after it was measured on them.
+    refitted: bool = False
 
     @property
     def main(self) -> Split | None:
