@@ -8,20 +8,23 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image, ImageFilter
 
-from graft.audit.auditing import Audit, audit_features, held_out_probabilities, look_over
+from graft.audit.auditing import Audit, Ranking, audit_features, held_out_probabilities, look_over, rank_labels
 from graft.audit.contact_sheets import _Album, audit_page
 from graft.audit.fix_list import without_faults
-from graft.data.dataset import Dataset, Images
+from graft.data.dataset import Dataset, Images, together
 from graft.data.opening import open_dataset
 from graft.errors import FetchError
 from graft.features.engine import choose
 from graft.features.extraction import extract
 from graft.images.preprocessing import Preprocessing
 from graft.progress import NOBODY
+from graft.transfer.streamed_head import StoredRows
 from graft.weights.base import load_base
 from graft.workflows.audit import _size_to_see, audit
+from graft.workflows.prepare import BaseOptions
 
 
 @pytest.fixture
@@ -221,6 +224,70 @@ def test_a_class_that_is_in_one_fold_is_not_judged_and_an_image_without_label_ne
     assert len(judged) == (~np.isin(labels, [-1, 3, 5])).sum() == len(probabilities)
     alone = replace(images, labels=np.zeros(200, np.int64), groups=None)
     assert not len(held_out_probabilities(features[:200], alone, 0)[0])
+
+
+def test_features_in_storage_are_judged_as_in_memory(cifar: tuple[Dataset, np.ndarray]) -> None:
+    data, features = cifar
+    labels = data.splits["all"].labels.copy()
+    labels[::20] = (labels[::20] + 1) % 10
+    stored = StoredRows((torch.from_numpy(features[:700]), torch.from_numpy(features[700:])))
+    flipped, every = with_labels(data, labels), np.arange(1500)
+    findings, suspects = audit_features(flipped, every, features, seed=0)
+    assert audit_features(flipped, every, stored, seed=0) == (findings, suspects)
+    assert {finding.kind for finding in findings} >= {"likely_wrong_label"}
+
+
+def test_labels_are_ranked_the_same_in_blocks(
+    cifar: tuple[Dataset, np.ndarray], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data, features = cifar
+    labels = data.splits["all"].labels.copy()
+    labels[::20] = (labels[::20] + 1) % 10
+    shown = with_labels(data, labels).splits["all"]
+    whole = rank_labels(shown, data.classes, features, 0)
+    monkeypatch.setattr("graft.transfer.held_out.BLOCK", 10_000)
+    parts = rank_labels(shown, data.classes, features, 0)
+    assert parts.rows == whole.rows and sum(each.contradicted for each in whole.suspects) > 20
+    assert [each.contradicted for each in parts.suspects] == [each.contradicted for each in whole.suspects]
+    assert parts.share_wrong == pytest.approx(whole.share_wrong, abs=1e-4)
+
+
+def test_images_without_a_label_among_the_others_change_no_judgement(cifar: tuple[Dataset, np.ndarray]) -> None:
+    data, features = cifar
+    labels = data.splits["all"].labels.copy()
+    labels[::20] = (labels[::20] + 1) % 10
+    labels[5::6] = -1
+    labelled = np.flatnonzero(labels >= 0)
+    shown = with_labels(data, labels).splits["all"]
+    mixed, alone = (
+        rank_labels(images, data.classes, x, 0)
+        for images, x in ((shown, features), (shown.take(labelled), features[labelled]))
+    )
+    assert mixed.suspects == alone.suspects and mixed.rows == tuple(labelled[list(alone.rows)].tolist())
+    assert sum(each.contradicted for each in mixed.suspects) > 10
+
+
+def test_images_of_one_group_are_not_judged_and_of_few_only_by_others(cifar: tuple[Dataset, np.ndarray]) -> None:
+    data, features = cifar
+    labels = data.splits["all"].labels
+    alone = with_labels(data, labels, np.zeros(1500, np.int64)).splits["all"]
+    assert rank_labels(alone, data.classes, features, 0) == Ranking((), (), 0.0)
+    # Features that tell the group, and labels that are the group's: nobody else knows them.
+    groups = np.arange(1500) // 500
+    told = np.eye(3, dtype=np.float32)[groups]
+    judged, _ = held_out_probabilities(told, with_labels(data, groups, groups).splits["all"], 0)
+    assert not len(judged)
+
+
+def test_that_no_label_can_be_judged_is_noted(shared: Path) -> None:
+    data = open_dataset(shared / "datasets" / "ants_bees")
+    images = together(data.splits.values()).take(np.arange(0, 300, 25))
+    base = BaseOptions(str(shared / "weights" / "mobilenet_v1_025_imagenet.safetensors"), image_size=64)
+    noted = []
+    for groups in (None, np.zeros(len(images), np.int64)):
+        given = replace(data, splits={"all": replace(images, groups=groups)})
+        noted.append(any("likely wrong labels are not looked for" in each for each in audit(given, base).notes))
+    assert noted == [False, True]
 
 
 @pytest.mark.parametrize(("side", "seen"), [(28, 96), (32, 96), (60, 192), (500, 224)])

@@ -77,3 +77,14 @@ def test_what_only_looks_alike_is_a_hint_and_no_error() -> None:
     result = {each.kind: each for each in copy_findings(data, looks(3), np.empty((0, 2), np.int64), given)}
     assert set(result) == {"look_alikes"}
     assert result["look_alikes"].severity == "info"
+
+
+def test_thousands_of_files_of_two_contents_that_are_near_copies_are_few_groups() -> None:
+    # Two placeholders, each half in one split and half in the other.
+    half = 2000
+    data = dataset(train=[0] * 2 * half, val=[0] * 2 * half)
+    digest = {row: (row // half % 2 * half, 1) for row in range(4 * half)}
+    result = found(data, looks(4 * half, digest=digest), [(0, half)])
+    leaked = groups(result["split_leakage"])
+    assert len(leaked) == 4 and all(len(group) == 2 * half for group in leaked)
+    assert {row for group in leaked for row in group} == set(range(4 * half))

@@ -5,8 +5,9 @@ import pytest
 from looked_at import images, looks
 
 from graft.audit.findings import Finding
-from graft.audit.image_findings import image_findings
+from graft.audit.image_findings import NAMED, NOTHING_SHOWN, RULES, _drawn, _far, _placeholders, image_findings
 from graft.audit.looking import Looks
+from graft.data.dataset import Images
 from graft.images.preprocessing import Preprocessing
 
 CROP = Preprocessing(224, (0.5,) * 3, (0.5,) * 3)
@@ -135,3 +136,56 @@ def test_what_cannot_be_decoded_is_named_with_the_reason_and_measured_by_nothing
 def test_a_data_set_of_which_nothing_can_be_decoded_has_one_finding() -> None:
     looked = looks(2, {0: "no", 1: "no"}, dark=np.zeros(2), width=np.zeros(2), colours=np.zeros(2))
     assert set(found(looked)) == {"unreadable"}
+
+
+def one_by_one(whole: Images, looked: Looks, drawn: np.ndarray) -> np.ndarray:
+    """Which drawings are named like a placeholder, or show nothing and are unlike every other image."""
+    expected = np.zeros(len(whole), bool)
+    empty = drawn & (looked.entropy < NOTHING_SHOWN)
+    for row in np.flatnonzero(drawn).tolist():
+        others = looked.decoded & (np.arange(len(whole)) != row)
+        same_size = (looked.width == looked.width[row]) & (looked.height == looked.height[row])
+        alone = not (others & ((looked.format == looked.format[row]) | same_size)).any()
+        named = NAMED.search(whole.key(row).rpartition(".")[0]) is not None
+        expected[row] = named or bool(empty[row] and empty.sum() == 1 and alone)
+    return expected
+
+
+def test_placeholders_are_those_found_by_comparing_each_drawing_with_every_image() -> None:
+    unlike = 0
+    for seed in range(300):
+        random = np.random.default_rng(seed)
+        count = int(random.integers(20, 60))
+        drawn = random.random(count) < 0.05
+        other = random.random((2, count)) < np.where(drawn, 0.8, 0.004)
+        looked = looks(
+            count,
+            {3: "it is cut short"},
+            format=np.where(other[0], 2, 1).astype(np.uint8),
+            width=np.where(other[1], 400, 500).astype(np.int32),
+            colours=np.where(drawn, 20, 5000).astype(np.int32),
+            entropy=np.where(drawn, random.choice([1.0, 2.5], count), 7.0),
+        )
+        whole = images(random.integers(0, 3, count).tolist())
+        drawn = _drawn(looked)
+        expected = one_by_one(whole, looked, drawn)
+        assert (_placeholders(whole, looked, drawn) == expected).all()
+        unlike += int(expected.any())
+    assert unlike > 10
+
+
+def test_an_image_is_compared_with_its_class_however_the_classes_are_mixed() -> None:
+    random = np.random.default_rng(0)
+    labels = random.permutation(np.repeat(np.arange(40), np.arange(1, 41)))
+    labels[random.random(len(labels)) < 0.05] = -1
+    dark = np.where(labels % 4 == 0, 0.2, 0.9) + 0.05 * random.normal(size=len(labels))
+    dark[random.random(len(labels)) < 0.02] = 0.01
+    looked = looks(len(labels), dark=dark)
+    rule = next(rule for rule in RULES if rule.kind == "dark")
+    expected = (dark < rule.threshold) & _far(dark, looked.decoded, True)
+    for label in range(40):
+        of_class = labels == label
+        if of_class.sum() >= 10:
+            expected &= ~of_class | _far(dark, of_class, True)
+    found = rule.found(looked, looked.decoded, labels)
+    assert (found == expected).all() and 0 < found.sum() < (dark < rule.threshold).sum()

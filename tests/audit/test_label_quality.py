@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from graft.audit import label_quality
 from graft.audit.label_quality import (
     contradicted,
     far_out,
@@ -69,3 +70,54 @@ def test_neighbours_of_the_same_group_are_no_witnesses() -> None:
     # Four copies of one group say 1; without them all neighbours say 0.
     assert not neighbours_agree(features, labels, np.where(alone < 5, 0, alone), row, suggested)[0]
     assert neighbours_agree(features[:5], labels[:5], alone[:5], row, suggested)[0]
+
+
+def in_a_loop(
+    features: np.ndarray, labels: np.ndarray, groups: np.ndarray, rows: np.ndarray, suggested: np.ndarray
+) -> np.ndarray:
+    """The votes of the ten nearest, one row at a time, all sorted."""
+    unit = features / np.linalg.norm(features, axis=1, keepdims=True)
+    agree = []
+    for row, label in zip(rows, suggested, strict=True):
+        alike = np.where(groups == groups[row], -np.inf, unit @ unit[row])
+        nearest = labels[np.argsort(-alike, kind="stable")[:10]]
+        agree.append((nearest == label).sum() > (nearest == labels[row]).sum())
+    return np.array(agree)
+
+
+@pytest.mark.parametrize("tied", [False, True])
+@pytest.mark.parametrize("block", [1, 1000, 2**22])
+def test_neighbours_vote_the_same_in_blocks_of_any_size(
+    block: int, tied: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(label_quality, "BLOCK", block)
+    random = np.random.default_rng(0)
+    labels, groups = random.integers(0, 3, 300), random.integers(0, 200, 300)
+    if tied:
+        # Of images that are equally near, the first vote.
+        features = np.eye(8, dtype=np.float32)[random.integers(0, 8, 300)]
+    else:
+        features = (random.normal(size=(300, 4)) + np.eye(4)[labels]).astype(np.float32)
+    rows = random.permutation(300)[:80]
+    suggested = (labels[rows] + 1) % 3
+    found = neighbours_agree(features, labels, groups, rows, suggested)
+    assert (found == in_a_loop(features, labels, groups, rows, suggested)).all() and 0 < found.sum() < 80
+    distance = neighbour_distance(features)
+    monkeypatch.setattr(label_quality, "BLOCK", 2**22)
+    np.testing.assert_allclose(neighbour_distance(features), distance, atol=1e-6)
+
+
+def test_of_many_images_only_so_many_vote_and_only_voters() -> None:
+    angles = np.linspace(0, 1, 100)
+    features, labels = np.stack([np.cos(angles), np.sin(angles)], 1), np.arange(100) % 2
+    row, suggested, alone = np.array([50]), np.array([1]), np.arange(100)
+    assert neighbours_agree(features, labels, alone, row, suggested, voters=np.arange(1, 100, 2))[0]
+    assert not neighbours_agree(features, labels, alone, row, suggested, voters=np.arange(0, 100, 2))[0]
+    # Every eleventh of the images labelled 1 and the image itself, which does not vote.
+    voters = np.append(np.arange(1, 99, 2), 99)
+    assert neighbours_agree(features, labels, alone, row, suggested, voters=voters, most=5)[0]
+
+
+def test_an_image_without_ten_others_does_not_vote_for_itself() -> None:
+    features, labels = np.ones((3, 2)), np.array([0, 1, 0])
+    assert neighbours_agree(features, labels, np.array([0, 1, 0]), np.array([0]), np.array([1]))[0]

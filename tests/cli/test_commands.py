@@ -52,7 +52,7 @@ def test_train_prints_its_result_as_json_and_its_notes_on_stderr(letters: Path, 
     result = json.loads(done.stdout)
     assert set(result) >= {"run", "base", "level", "cut", "classes", "val", "baseline", "seconds", "images"}
     assert set(result["val"]) >= {"top1", "top1_ci95", "n"}
-    assert set(result["seconds"]) == {"total", "features", "training"}
+    assert set(result["seconds"]) == {"total", "levels", "features", "training"}
     assert result["baseline"]["majority"] == pytest.approx(0.25)
     assert "test" not in result
     assert "engine" in done.stderr

@@ -1,5 +1,7 @@
 """From the splits a source has to those that training needs."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -7,7 +9,7 @@ from hypothesis import strategies as st
 
 from graft.data.dataset import Dataset, Images, counts
 from graft.data.readers.folder import Files
-from graft.data.splitting import carve, stratified_folds, with_validation
+from graft.data.splitting import answerable, carve, stratified_folds, with_validation
 from graft.errors import DataError
 
 
@@ -99,10 +101,29 @@ def test_folds_divide_no_group(members: list[tuple[int, int]], folds: int) -> No
     labels, groups = (np.array(column) for column in zip(*members, strict=True))
     fold = stratified_folds(labels, folds, 0, groups)
     assert fold.max() < folds and fold.min() >= -1
-    for group in np.unique(groups) if len(set(groups)) >= folds else ():
+    for group in np.unique(groups):
         assert len(set(fold[groups == group])) == 1 or (groups == group).sum() == 1
     # Images alone in their class and group are never held out.
     assert all((labels == label).sum() == 1 for label in labels[fold == -1])
+
+
+@pytest.mark.parametrize(
+    ("sizes", "folds"), [((40,), 1), ((39, 1), 2), ((20, 20), 2), ((30, 8, 1, 1), 4), ((10,) * 4, 4), ((5,) * 8, 5)]
+)
+def test_few_groups_make_as_many_folds(sizes: tuple[int, ...], folds: int) -> None:
+    groups = np.repeat(np.arange(len(sizes)), sizes)
+    for seed in range(20):
+        labels = np.random.default_rng(seed).permutation(np.arange(40) % 2)
+        fold = stratified_folds(labels, 5, seed, groups)
+        assert sorted(set(fold.tolist())) == list(range(folds))
+        assert all(len(set(fold[groups == group])) == 1 for group in range(len(sizes)))
+
+
+def test_a_classifier_can_answer_for_an_image_if_another_fold_has_its_class() -> None:
+    labels, fold = np.array([0, 0, 1, 1, 2, 3, 3]), np.array([0, 1, 0, 0, -1, -1, 1])
+    assert answerable(labels, fold).tolist() == [True, True, False, False, False, False, True]
+    assert not answerable(labels, np.zeros(7, np.int64)).any()
+    assert not len(answerable(labels[:0], fold[:0]))
 
 
 def test_folds_of_groups_are_balanced() -> None:
@@ -123,6 +144,15 @@ def test_a_missing_val_is_carved_and_said() -> None:
     assert counts(done.splits["val"], done.classes) == {"a": 2, "b": 6}
     assert counts(done.splits["train"], done.classes) == {"a": 8, "b": 24}
     assert done.notes == ("no val split: 8 of 40 images were set aside for it, stratified by class, seed 7",)
+
+
+@pytest.mark.parametrize("weight", [0.1, 1.0, 3.0])
+def test_weights_that_are_equal_are_left_out_and_others_stay(weight: float) -> None:
+    whole = images([0, 1] * 20)
+    equal, other = np.full(40, weight, np.float32), np.linspace(0, 1, 40, dtype=np.float32)
+    for weights, kept in ((equal, False), (other, True), (np.zeros(40, np.float32), True)):
+        done = with_validation(Dataset("data", ("a", "b"), {"all": replace(whole, weights=weights)}))
+        assert all((part.weights is not None) == kept for part in done.splits.values())
 
 
 def test_an_empty_val_is_carved_too() -> None:

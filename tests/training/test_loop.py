@@ -508,6 +508,29 @@ def test_an_image_of_three_times_the_weight_is_drawn_three_times_as_often(sampli
     assert (labels[drawn] == 0).mean() == pytest.approx(0.5, abs=0.05)
 
 
+def test_a_class_whose_images_all_have_no_weight_is_not_drawn() -> None:
+    labels, weights = np.repeat([0, 1, 2], [600, 300, 100]), np.repeat([1, 1, 0], [600, 300, 100]).astype(np.float32)
+    drawn = labels[shuffled(ActivationInputs((torch.zeros(1000, 1),), labels, weights), "balanced", 0, 1)]
+    assert np.bincount(drawn, minlength=3) / 1000 == pytest.approx([0.5, 0.5, 0], abs=0.05)
+
+
+@pytest.mark.parametrize("weight", [0.0, 0.7, 1.0])
+@pytest.mark.parametrize("sampling", ["uniform", "balanced"])
+def test_equal_weights_are_as_none(sampling: str, weight: float) -> None:
+    labels = np.repeat([0, 1, 2], [600, 300, 100])
+    weighted, plain = (
+        shuffled(ActivationInputs((torch.zeros(1000, 1),), labels, weights), sampling, 0, 1)
+        for weights in (np.full(1000, weight, np.float32), None)
+    )
+    assert (weighted == plain).all()
+    assert sampling == "balanced" or sorted(weighted) == list(range(1000))
+
+
+def test_classes_of_equal_size_miss_no_image_when_they_are_balanced() -> None:
+    inputs = ActivationInputs((torch.zeros(90, 1),), np.arange(90) % 3)
+    assert sorted(shuffled(inputs, "balanced", 0, 1)) == list(range(90))
+
+
 @pytest.mark.parametrize("way", ["mixup", "cutmix"])
 def test_mixed_images_train_towards_mixed_labels(way: str, letters: tuple[PixelInputs, PixelInputs]) -> None:
     net = network()

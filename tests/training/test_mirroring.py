@@ -107,6 +107,16 @@ def test_with_one_image_per_class_nothing_can_be_tried(digits: Dataset, shared: 
     assert try_mirroring(task) is None and with_flips_tried(task) is task
 
 
+def test_with_images_of_one_group_nothing_is_tried_and_that_is_said(digits: Dataset, shared: Path) -> None:
+    told: list[str] = []
+    images = digits.splits[TRAIN].take(np.arange(60))
+    for groups in (np.zeros(60, np.int64), images.labels):
+        grouped = replace(digits, splits={TRAIN: replace(images, groups=groups), VAL: digits.splits[VAL]})
+        task = task_of(grouped, shared, Recipe(), reporter=Reporter(note=told.append))
+        assert try_mirroring(task) is None and with_flips_tried(task) is task
+        assert told.pop().startswith("flips are used untried") and not told
+
+
 def test_mirror_images_are_harmless_up_to_what_chance_makes_of_so_few() -> None:
     assert Mirroring(0.9, 0.885, 0.02, 100).harmless
     assert not Mirroring(0.9, 0.87, 0.02, 100).harmless

@@ -156,7 +156,9 @@ def test_a_head_that_float32_has_no_numbers_for_is_refused() -> None:
         fit_head(*tiny, 3)
 
 
-@pytest.mark.parametrize(("sizes", "folds"), [((190, 10), 2), ((80, 10, 10), 3), ((40,) * 6, 5), ((3,) * 20, 5)])
+@pytest.mark.parametrize(
+    ("sizes", "folds"), [((190, 10), 2), ((199, 1), 2), ((80, 10, 10), 3), ((40,) * 6, 5), ((3,) * 20, 5)]
+)
 def test_a_few_groups_of_any_size_make_as_many_folds(sizes: tuple[int, ...], folds: int) -> None:
     groups = np.repeat(np.arange(len(sizes)), sizes)
     for seed in range(100):
@@ -164,6 +166,12 @@ def test_a_few_groups_of_any_size_make_as_many_folds(sizes: tuple[int, ...], fol
         rows, fold = rows_to_choose_on(labels, len(labels), seed, groups)
         assert sorted(rows) == list(range(len(labels))) and len(np.unique(fold)) == folds
         assert all(len(np.unique(fold[groups[rows] == each])) == 1 for each in range(len(sizes)))
+
+
+def test_a_group_and_the_only_image_of_a_class_are_two_folds() -> None:
+    labels = np.append(np.arange(50) % 2, 2)
+    _, fold = rows_to_choose_on(labels, 51, 0, np.append(np.zeros(50, int), 1))
+    assert sorted(np.bincount(fold)) == [1, 50]
 
 
 def test_of_two_groups_each_tells_how_well_the_other_does() -> None:

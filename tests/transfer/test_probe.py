@@ -1,5 +1,6 @@
 """Linear probes by stage, and all that is measured of a base."""
 
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,7 @@ from graft.models.cuts import ALL_STAGES
 from graft.models.network import Network
 from graft.transfer.evidence import Evidence, gather_evidence, means_by_stage
 from graft.transfer.probe import fit_ridge, held_out_answers, probe
-from graft.transfer.shift import domain_shift
+from graft.transfer.shift import Shift, domain_shift
 from graft.weights.base import load_base
 
 
@@ -107,6 +108,37 @@ def test_features_that_say_nothing_give_the_majority_class() -> None:
 def test_too_few_images_are_refused(labels: list[int], message: str) -> None:
     with pytest.raises(DataError, match=message):
         probe({"pool": np.random.default_rng(0).normal(size=(len(labels), 4))}, np.array(labels))
+
+
+@pytest.mark.parametrize("patients", [2, 3, 4, 5, 8, 20])
+def test_a_probe_does_not_recognise_a_patient_it_has_seen(patients: int) -> None:
+    accuracies = []
+    for seed in range(10):
+        random = np.random.default_rng(seed)
+        groups = np.repeat(np.arange(patients), 120 // patients)
+        # Features that tell the patient and nothing else; the diagnosis is drawn for each patient.
+        features = 3 * np.eye(patients)[groups] + 0.1 * random.normal(size=(len(groups), patients))
+        diagnosis = random.permutation(np.arange(patients) % 2)
+        with suppress(DataError):
+            accuracies.append(probe({"pool": features}, diagnosis[groups], seed, groups=groups)[0].accuracy)
+    assert patients == 2 or np.mean(accuracies) < 0.65
+    assert patients > 2 or not accuracies
+
+
+def test_images_of_a_class_that_no_other_fold_has_are_not_asked() -> None:
+    labels, groups = np.repeat([0, 0, 1, 1, 2], 8), np.repeat([0, 1, 0, 1, 2], 8)
+    features = 4 * np.eye(3)[labels]
+    (row,) = probe({"pool": features}, labels, groups=groups)
+    assert row.n == 32 and row.accuracy == 1
+
+
+@pytest.mark.parametrize("groups", [np.zeros(20, np.int64), np.arange(20) % 2])
+def test_if_each_class_is_in_one_group_nothing_is_measured_and_that_is_noted(groups: np.ndarray) -> None:
+    labels, features = np.arange(20) % 2, {"pool": np.random.default_rng(0).normal(size=(20, 4))}
+    with pytest.raises(DataError, match="images in two groups or more to probe with, got each class in one group"):
+        probe(features, labels, groups=groups)
+    found = gather_evidence(Shift((), (), None), features, labels, groups)
+    assert found.probe == () and any("in two groups or more" in note for note in found.notes)
 
 
 def evidence(network: Network, parts: list[torch.Tensor], labels: np.ndarray) -> Evidence:

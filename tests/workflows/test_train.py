@@ -213,6 +213,28 @@ def test_as_is_refuses_classes_the_base_does_not_know(cyrillic: Path, tmp_path: 
         train(cyrillic, "latin_letters", "as-is", out=tmp_path / "run")
 
 
+@pytest.mark.parametrize("sampling", ["uniform", "balanced"])
+def test_a_column_of_equal_weights_changes_nothing_and_a_class_may_weigh_nothing(
+    sampling: str, cyrillic: Path, tmp_path: Path
+) -> None:
+    paths = sorted((cyrillic / "train").rglob("*.png"))[:36]
+    runs = {}
+    for name, weight in {"none": None, "equal": [0.7, 0.7], "zero": [1, 0]}.items():
+        rows = [
+            (str(path), path.parent.name, weight[path.parent != paths[0].parent])
+            if weight
+            else (str(path), path.parent.name)
+            for path in paths
+        ]
+        table = tmp_path / f"{name}.csv"
+        lines = [("path", "label", "weight")[: len(rows[0])], *rows]
+        table.write_text("".join(",".join(map(str, line)) + "\n" for line in lines), "utf-8")
+        recipe = Recipe(epochs=2, sampling=sampling)
+        runs[name] = train(table, "latin_letters", "stages:1", out=tmp_path / name, recipe=recipe)
+    assert_same_tensors(*(tmp_path / name / TENSOR_FILE for name in ("none", "equal")))
+    assert runs["zero"].val.n == runs["none"].val.n
+
+
 def test_what_cannot_be_decoded_is_skipped_and_named(tmp_path: Path) -> None:
     data = write_letters(tmp_path / "letters", CYRILLIC[:3], 8)
     (data / "А" / "empty.png").touch()

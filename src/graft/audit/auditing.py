@@ -19,13 +19,13 @@ from graft.audit.label_quality import (
     missed_anyway,
     neighbour_distance,
     neighbours_agree,
-    self_confidence,
+    usual_confidence,
 )
 from graft.audit.looking import Looks, look
 from graft.audit.mark_findings import mark_findings
 from graft.data.dataset import Dataset, Images, together
 from graft.data.grouping import joined, linked, with_content
-from graft.data.splitting import stratified_folds
+from graft.data.splitting import answerable, stratified_folds
 from graft.evaluation.calibration import fit_temperature, softmax
 from graft.files import LOOKS, cache_folder
 from graft.html import table
@@ -33,7 +33,7 @@ from graft.images.levels import Levels
 from graft.images.preprocessing import Preprocessing
 from graft.names import shortened
 from graft.progress import Reporter
-from graft.transfer.head import held_out_logits
+from graft.transfer.held_out import HeldOutHeads, Rows, evenly_spaced, fit_held_out_heads
 from graft.words import counted
 
 FOLDS = 5
@@ -41,8 +41,8 @@ FOLDS = 5
 # Of 0.5, 1, 2 and 4, it had the lowest held-out loss or one within 0.05 nats of that (docs/audit.md). Choosing one for
 # each data set would take several times as long.
 INVERSE_PENALTY = 2.0
-# The most images that a head is fitted on.
-MOST_TO_FIT = 20_000
+# The most images that a head is fitted on, and that a temperature is, with at most so many logits.
+MOST_TO_FIT, MOST_LOGITS = 20_000, 2**24
 # A label is reported as wrong only if its probability is at most this and another class contradicts it.
 LEAST_CONFIDENCE = 0.02
 # No label is reported unless at least this share of labels with so low a probability is expected to be wrong.
@@ -201,20 +201,20 @@ def audit_images(
 
 
 def audit_features(
-    dataset: Dataset, indices: np.ndarray, features: np.ndarray, seed: int
+    dataset: Dataset, indices: np.ndarray, features: Rows, seed: int
 ) -> tuple[tuple[Finding, ...], tuple[Suspect, ...]]:
     """Return likely wrong labels and outliers, and the labels ranked with the least credible first.
 
-    `features`, (n, D), belong to the images at `indices`, int (n,), counted through all splits.
+    `features`, (n, D), belong to the images at `indices`, int (n,), counted through all splits. No label is ranked if
+    no class has images in two groups.
     """
     whole = together(dataset.splits.values())
     ranking = rank_labels(whole.take(indices), dataset.classes, features, seed)
     suspects = ranking.suspects
     findings = []
-    wrong = [suspect for suspect in suspects if suspect.contradicted]
+    wrong = [(suspect, row) for suspect, row in zip(suspects, ranking.rows, strict=True) if suspect.contradicted]
     expected = min(len(wrong), round(ranking.share_wrong * len(wrong)))
     if expected:
-        rows = {whole.name(row): row for row in indices.tolist()}
         findings.append(
             of_images(
                 "likely_wrong_label",
@@ -223,8 +223,8 @@ def audit_features(
                 f"the image and by its nearest neighbours: expect about {expected:,} of {len(wrong):,} to be wrong; "
                 "review such images in this order and correct the labels that are wrong",
                 whole,
-                [rows[suspect.path] for suspect in wrong],
-                [f"labelled {each.label}, looks like {each.suggested}" for each in wrong],
+                indices[[row for _, row in wrong]],
+                [f"labelled {each.label}, looks like {each.suggested}" for each, _ in wrong],
             )
         )
     distance = neighbour_distance(features)
@@ -245,77 +245,87 @@ def audit_features(
 
 @dataclass(frozen=True)
 class Ranking:
-    """The least credible labels, worst first, and the share of the contradicted ones expected to be wrong."""
+    """The least credible labels, worst first, and the share of the contradicted ones expected to be wrong.
+
+    `rows` are the places of the suspects among the images that were ranked.
+    """
 
     suspects: tuple[Suspect, ...]
+    rows: tuple[int, ...]
     share_wrong: float
 
 
-def rank_labels(images: Images, classes: tuple[str, ...], features: np.ndarray, seed: int) -> Ranking:
+def rank_labels(images: Images, classes: tuple[str, ...], features: Rows, seed: int) -> Ranking:
     """Rank the least credible labels by the features (N, D) of their images.
 
     Some labels of tiny probability are right: as many as a head of this accuracy misses anyway. Where these are the
     majority, no label is contradicted.
     """
-    judged, logits = held_out(features, images, seed)
-    if not len(judged):
-        return Ranking((), 0.0)
-    labels = images.labels[judged]
-    probabilities = softmax(logits)
-    confidence = self_confidence(probabilities, labels)
-    others = probabilities.copy()
-    others[np.arange(len(judged)), labels] = -1
-    suggested = others.argmax(1)
-    wrong = np.flatnonzero(contradicted(probabilities, labels) & (confidence <= LEAST_CONFIDENCE))
+    heads = held_out(features, images, seed)
+    if heads is None:
+        return Ranking((), (), 0.0)
+    labels = images.labels[heads.rows]
+    count = len(labels)
+    confidence, suggested = np.empty(count), np.empty(count, np.int64)
+    for block, logits in heads.blocks():
+        probabilities, own = softmax(logits), (np.arange(len(block)), labels[block])
+        confidence[block] = probabilities[own]
+        probabilities[own] = -1
+        suggested[block] = probabilities.argmax(1)
+    doubted = confidence <= LEAST_CONFIDENCE
     # Labels in doubt are left out: they would make the head look less sure than it may be.
-    credible = confidence > LEAST_CONFIDENCE
-    calibrated = softmax(logits, fit_temperature(logits[credible], labels[credible]))
-    share_wrong = 1 - missed_anyway(calibrated, LEAST_CONFIDENCE) / max(1, int((~credible).sum()))
-    groups = np.arange(len(images)) if images.groups is None else images.groups
-    agreed = np.zeros(len(judged), bool)
-    if len(wrong) and share_wrong >= LEAST_SHARE_WRONG:
-        agreed[wrong] = neighbours_agree(features[judged], labels, groups[judged], wrong, suggested[wrong])
-    count = min(MOST_SUSPECTS, max(FEWEST_SUSPECTS, round(SUSPECT_SHARE * len(judged))))
+    some = evenly_spaced(np.flatnonzero(~doubted), min(MOST_TO_FIT, max(1, MOST_LOGITS // heads.classes)))
+    temperature = fit_temperature(heads.logits(some), labels[some])
+    calibrated = (softmax(logits, temperature) for _, logits in heads.blocks())
+    missed = sum(missed_anyway(each, LEAST_CONFIDENCE) for each in calibrated)
+    share_wrong = 1 - missed / max(1, int(doubted.sum()))
+    least = min(MOST_SUSPECTS, max(FEWEST_SUSPECTS, round(SUSPECT_SHARE * count)))
+    places = np.argsort(confidence, kind="stable")[:least]
+    agreed = np.zeros(count, bool)
+    if share_wrong >= LEAST_SHARE_WRONG:
+        usual = usual_confidence(confidence, labels, heads.classes)
+        for block, logits in heads.blocks(places[doubted[places]]):
+            agreed[block] = contradicted(softmax(logits), labels[block], usual)
+        wrong = np.flatnonzero(agreed)
+        groups = np.arange(len(images)) if images.groups is None else images.groups
+        agreed[wrong] = neighbours_agree(
+            features, images.labels, groups, heads.rows[wrong], suggested[wrong], heads.rows
+        )
     suspects = tuple(
         Suspect(
-            images.name(int(judged[place])),
+            images.name(int(heads.rows[place])),
             classes[labels[place]],
             float(confidence[place]),
             classes[suggested[place]],
             bool(agreed[place]),
         )
-        for place in np.argsort(confidence, kind="stable")[:count].tolist()
+        for place in places.tolist()
     )
-    return Ranking(suspects, share_wrong)
+    return Ranking(suspects, tuple(heads.rows[places].tolist()), share_wrong)
 
 
-def held_out_probabilities(features: np.ndarray, images: Images, seed: int) -> tuple[np.ndarray, np.ndarray]:
+def held_out_probabilities(features: Rows, images: Images, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """Return which images can be judged, int (n,), and their probabilities (n, classes); see `held_out`."""
-    judged, logits = held_out(features, images, seed)
-    return judged, softmax(logits)
+    heads = held_out(features, images, seed)
+    if heads is None:
+        return np.empty(0, np.int64), np.empty((0, 0))
+    return heads.rows, np.concatenate([softmax(logits) for _, logits in heads.blocks()])
 
 
-def held_out(features: np.ndarray, images: Images, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return which images can be judged, int (n,), and their logits (n, classes).
+def held_out(features: Rows, images: Images, seed: int) -> HeldOutHeads | None:
+    """Return the heads that judge the images that can be judged; None if none can.
 
     Each is judged by a head fitted on the other folds, and so on no copy of it. An image cannot be judged if it has no
-    label or its class is in no other fold.
+    label or its class is in no other fold, as when all images are of one group.
     """
     labelled = np.flatnonzero(images.labels >= 0)
-    images = images.take(labelled)
-    classes = int(images.labels.max(initial=0)) + 1
-    fold = stratified_folds(images.labels, FOLDS, seed, images.groups)
-    # The only image of a class is in fold -1, the last row here.
-    within = np.zeros((FOLDS + 1, classes), dtype=np.int64)
-    np.add.at(within, (fold, images.labels), 1)
-    elsewhere = within.sum(0) - within
-    judged = np.flatnonzero(elsewhere[fold, images.labels])
-    if not len(judged) or np.count_nonzero(within.sum(0)) < 2:
-        return judged[:0], np.empty((0, classes))
-    penalty = INVERSE_PENALTY / features.shape[1]
-    of_judged = features[labelled[judged]]
-    logits = held_out_logits(of_judged, images.labels[judged], classes, fold[judged], penalty, MOST_TO_FIT)
-    return labelled[judged], logits
+    labels = images.labels[labelled]
+    fold = stratified_folds(labels, FOLDS, seed, None if images.groups is None else images.groups[labelled])
+    judged = np.flatnonzero(answerable(labels, fold))
+    if not len(judged) or len(np.unique(labels)) < 2:
+        return None
+    penalty, classes = INVERSE_PENALTY / features.shape[1], int(labels.max()) + 1
+    return fit_held_out_heads(features, labelled[judged], labels[judged], classes, fold[judged], penalty, MOST_TO_FIT)
 
 
 def gravest_first(findings: Iterable[Finding]) -> tuple[Finding, ...]:

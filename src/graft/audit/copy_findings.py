@@ -114,19 +114,25 @@ def _apart(same: np.ndarray, pairs: np.ndarray, of: np.ndarray) -> list[np.ndarr
     Rows where `of` is negative, and copies that do not differ, are in no group.
     """
     equal = _of_equal(np.where(of < 0, -1, same), of)
-    # Each content stands for all files that have it.
+    # The first file of equal content and equal `of` stands for all of them: there may be thousands of two placeholders.
+    known = np.flatnonzero(of >= 0)
+    _, first, number = np.unique(
+        same[known] * (of.max(initial=0) + 1) + of[known], return_index=True, return_inverse=True
+    )
+    stands = np.arange(len(same))
+    stands[known] = known[first][number]
     files: dict[int, list[int]] = {}
-    for row in np.flatnonzero(np.isin(same, same[pairs.ravel()]) & (of >= 0)).tolist():
+    for row in np.sort(known[first]).tolist():
         files.setdefault(int(same[row]), []).append(row)
     across = [
-        (one, other)
-        for first, second in pairs.tolist()
-        if same[first] != same[second]
-        for one in files.get(int(same[first]), ())
-        for other in files.get(int(same[second]), ())
-        if of[one] != of[other]
+        (row, other)
+        for one, two in same[pairs].tolist()
+        if one != two
+        for row in files.get(one, ())
+        for other in files.get(two, ())
+        if of[row] != of[other]
     ]
-    near = _around(np.array(across, np.int64).reshape(-1, 2), np.arange(len(same)))
+    near = _around(np.array(across, np.int64).reshape(-1, 2), stands)
     return sorted([*equal, *near], key=lambda group: int(group[0]))
 
 
@@ -153,7 +159,8 @@ def _around(pairs: np.ndarray, same: np.ndarray) -> list[np.ndarray]:
             near[centre] = set()
             # Pairs within the group are covered by it.
             for other in covered:
-                near[other] -= covered
+                # Not in place, which would go through all that is covered for each.
+                near[other] = near[other] - covered
             groups.append(np.array(sorted(row for each in members for row in contents[each])))
     return sorted(groups, key=lambda group: int(group[0]))
 

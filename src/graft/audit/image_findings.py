@@ -81,10 +81,12 @@ class Rule:
         if self.kind != "blurry" and found.any():
             seen = looks.thumbnail[found].astype(np.int64)
             found[found] = seen.max((1, 2)) - seen.min((1, 2)) < PLAINLY_SEEN
-        for label in np.unique(labels[found]):
-            of_class = among & (labels == label)
-            if label >= 0 and of_class.sum() >= ENOUGH:
-                found &= ~of_class | _far(values, of_class, self.low)
+        by_class = np.argsort(labels, kind="stable")
+        for label in np.unique(labels[found & (labels >= 0)]).tolist():
+            rows = by_class[slice(*np.searchsorted(labels, (label, label + 1), sorter=by_class))]
+            rows = rows[among[rows]]
+            if len(rows) >= ENOUGH:
+                found[rows] &= _far(values[rows], np.ones(len(rows), bool), self.low)
         return found
 
 
@@ -229,22 +231,20 @@ def _placeholders(whole: Images, looks: Looks, drawn: np.ndarray) -> np.ndarray:
     see.
     """
     found = np.zeros(len(whole), bool)
-    empty = drawn & (looks.entropy < NOTHING_SHOWN)
     for row in np.flatnonzero(drawn).tolist():
-        own = looks.decoded.copy()
-        own[row] = False
-        alone = not (own & ((looks.format == looks.format[row]) | _same_size(looks, row))).any()
-        name = PurePosixPath(whole.key(row)).stem
-        found[row] = bool(NAMED.search(name)) or bool(empty[row] and empty.sum() == 1 and alone)
+        found[row] = bool(NAMED.search(PurePosixPath(whole.key(row)).stem))
+    empty = np.flatnonzero(drawn & (looks.entropy < NOTHING_SHOWN))
+    # Among several that show nothing, none is unlike all others.
+    if len(empty) == 1:
+        others = looks.decoded.copy()
+        others[empty] = False
+        same_size = (looks.width == looks.width[empty]) & (looks.height == looks.height[empty])
+        found[empty] |= not (others & ((looks.format == looks.format[empty]) | same_size)).any()
     for group in exact(looks):
         several = len(np.unique(whole.labels[group])) > 1
         if several and (len(group) >= REPEATED or drawn[group].all()):
             found[group] = True
     return found
-
-
-def _same_size(looks: Looks, row: int) -> np.ndarray:
-    return np.asarray((looks.width == looks.width[row]) & (looks.height == looks.height[row]))
 
 
 def _shapes(whole: Images, looks: Looks, with_image: np.ndarray, preprocessing: Preprocessing) -> Iterator[Finding]:

@@ -65,7 +65,9 @@ class Mark:
 def chosen_for_marks(labels: np.ndarray, seed: int = 0) -> np.ndarray:
     """Return which images are looked at, int64 (n,): a random draw, equally many of each class; -1 is no class."""
     random = np.random.default_rng(seed)
-    found = [np.flatnonzero(labels == label) for label in np.unique(labels[labels >= 0])]
+    rows = np.flatnonzero(labels >= 0)
+    rows = rows[np.argsort(labels[rows], kind="stable")]
+    found = np.split(rows, np.flatnonzero(np.diff(labels[rows])) + 1) if len(rows) else []
     most = min(MOST_OF_CLASS, max(FEWEST, MOST // max(len(found), 1)))
     chosen = [random.permutation(rows)[:most] for rows in found if len(rows) >= FEWEST]
     return np.sort(np.concatenate(chosen)) if len(chosen) > 1 else np.empty(0, np.int64)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import cache
@@ -31,7 +32,7 @@ def with_usual_names(dataset: Dataset) -> Dataset:
     words = _words(composed)
     notes = []
     if len(set(composed)) < len(composed):
-        several = sorted({name for name in composed if composed.count(name) > 1})
+        several = sorted(name for name, times in Counter(composed).items() if times > 1)
         notes.append(
             f"{counted(len(several), 'class is', 'classes are')} spelled in two forms of Unicode, NFC and NFD, and was "
             f"read as one class each: {', '.join(map(shortened, several[:3]))}"
@@ -55,7 +56,8 @@ def renamed(dataset: Dataset, called: Mapping[str, str], *notes: str) -> Dataset
     ordered = dataset.classes == class_order(set(dataset.classes))
     classes = class_order(set(names)) if ordered else tuple(dict.fromkeys(names))
     # The last entry is the one that -1 indexes: an image without a label stays without one.
-    table = np.array([*map(classes.index, names), -1], np.int64)
+    place = {name: number for number, name in enumerate(classes)}
+    table = np.array([*(place[name] for name in names), -1], np.int64)
     splits = {name: replace(images, labels=table[images.labels]) for name, images in dataset.splits.items()}
     return replace(dataset, classes=classes, splits=splits)
 

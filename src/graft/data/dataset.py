@@ -99,6 +99,11 @@ class Images:
         return Images(self.source, self.rows[indices], self.labels[indices], *taken)
 
 
+def are_equal(weights: np.ndarray | None) -> bool:
+    """Return whether images with these weights, (N,), all count the same, as they do without any."""
+    return weights is None or not len(weights) or bool((weights == weights[0]).all())
+
+
 class Several:
     """Several sources, concatenated."""
 

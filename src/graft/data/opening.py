@@ -1,6 +1,7 @@
 """Open labelled images in any format: DATA is a single argument whose format is recognised from the data."""
 
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
@@ -270,7 +271,7 @@ def _finish(dataset: Dataset, group: str | None, split: str | Path | None) -> Da
 def _written(dataset: Dataset) -> Dataset:
     """Return the dataset with its names in the form that all output uses."""
     classes = tuple(map(plain, dataset.classes))
-    twice = next((name for number, name in enumerate(classes) if name in classes[:number]), None)
+    twice = next((name for name, times in Counter(classes).items() if times > 1), None)
     if twice is not None:
         raise DataError(
             f"expected classes that are written differently, got two that are written {twice}: rename one of them"

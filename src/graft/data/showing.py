@@ -33,10 +33,10 @@ def show(dataset: Dataset, images: int, split: str | None, seed: int) -> Shown:
 def _in_turn(labels: np.ndarray, most: int, seed: int) -> list[int]:
     """Return the indices of up to `most` images: one of every class, then another of every class, and so on."""
     order = np.random.default_rng(seed).permutation(len(labels))
+    by_class = order[np.argsort(labels[order], kind="stable")]
+    sizes = np.unique(labels, return_counts=True)[1]
     rank = np.empty(len(labels), np.int64)
-    for label in np.unique(labels):
-        members = order[labels[order] == label]
-        rank[members] = np.arange(len(members))
+    rank[by_class] = np.arange(len(labels)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
     return np.lexsort((labels, rank))[:most].tolist()
 
 

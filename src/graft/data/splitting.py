@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from graft.data.dataset import TEST, TRAIN, VAL, WHOLE, Dataset, Images, counts, used_classes
+from graft.data.dataset import TEST, TRAIN, VAL, WHOLE, Dataset, Images, are_equal, counts, used_classes
 from graft.errors import DataError
 from graft.stratification import held_out_part
 from graft.words import counted
@@ -16,10 +16,10 @@ def with_validation(dataset: Dataset, seed: int = 0, fraction: float = VAL_FRACT
     """Return the dataset with `train` and `val`.
 
     A missing `val` is carved from `train`, stratified and seeded, with groups kept whole. The classes are those of
-    `train`. Raises DataError if there is nothing to train on, if there are fewer than two classes, or if another split
-    has a label that `train` lacks.
+    `train`. Weights that are equal for all images of a split are left out. Raises DataError if there is nothing to
+    train on, if there are fewer than two classes, or if another split has a label that `train` lacks.
     """
-    splits = dict(dataset.splits)
+    splits = {name: _unweighted(images) for name, images in dataset.splits.items()}
     if WHOLE in splits:
         splits[TRAIN] = splits.pop(WHOLE)
     if TRAIN not in splits or not len(splits[TRAIN]):
@@ -86,9 +86,11 @@ def carve(images: Images, classes: int, fraction: float, seed: int) -> tuple[Ima
     if images.groups is not None:
         kept_out, alone = _carve_groups(images.groups, images.labels, sizes, wanted, random)
         wanted = np.maximum(wanted - np.bincount(images.labels[kept_out], minlength=classes), 0)
-    for label in range(classes):
-        members = np.flatnonzero((images.labels == label) & alone)
-        kept_out[random.permutation(members)[: wanted[label]]] = True
+    rows = np.flatnonzero(np.broadcast_to(alone, len(images)))
+    rows = rows[np.argsort(images.labels[rows], kind="stable")]
+    ends = np.cumsum(np.bincount(images.labels[rows], minlength=classes))
+    for members, number in zip(np.split(rows, ends[:-1]), wanted.tolist(), strict=True):
+        kept_out[random.permutation(members)[:number]] = True
     return images.take(np.flatnonzero(~kept_out)), images.take(np.flatnonzero(kept_out))
 
 
@@ -137,29 +139,74 @@ def stratified_folds(labels: np.ndarray, folds: int, seed: int, groups: np.ndarr
     Images are sorted by class and dealt out in turn, so no fold gets a second image of a class before every fold has
     one: a rare class does not lower the number of folds, and is trained on in all of them. Groups are dealt out whole,
     the largest first, each to the fold with the fewest images of its classes; ties go to the fold with the fewest
-    images. With fewer groups than folds, groups are ignored.
+    images. With fewer groups than folds, there are only as many folds as groups. `answerable` says which images the
+    other folds can tell anything about.
     """
     random = np.random.default_rng(seed)
     fold = np.full(len(labels), -1)
     order = random.permutation(len(labels))
     sizes = np.bincount(labels)
-    if groups is not None and len(np.unique(groups)) >= folds:
+    filled = 0
+    if groups is not None and len(groups):
         _, group, members = np.unique(groups, return_inverse=True, return_counts=True)
-        dealt = np.zeros((folds, len(sizes)))
-        by_group = np.argsort(group, kind="stable")
-        starts = np.concatenate([[0], np.cumsum(members)])
+        folds = min(folds, len(members))
         several = random.permutation(np.flatnonzero(members > 1))
-        for number in several[np.argsort(-members[several], kind="stable")]:
-            rows = by_group[starts[number] : starts[number + 1]]
-            count = np.bincount(labels[rows], minlength=len(sizes))
-            share = dealt / np.maximum(sizes, 1)
-            fold[rows] = np.lexsort((dealt.sum(1), (share * count).sum(1)))[0]
-            dealt[fold[rows[0]]] += count
+        several = several[np.argsort(-members[several], kind="stable")]
+        of_group = _dealt_out(several, group, labels, sizes, folds)
+        fold = of_group[group]
+        filled = min(len(several), folds)
         order = order[members[group[order]] == 1]
     order = order[np.argsort(labels[order], kind="stable")]
     order = order[sizes[labels[order]] > 1]
-    fold[order] = np.arange(len(order)) % folds
+    # Too few to reach every fold, they go where there is nothing yet.
+    first = filled if len(order) < folds else 0
+    fold[order] = (first + np.arange(len(order))) % folds
     return fold
+
+
+def _dealt_out(several: np.ndarray, group: np.ndarray, labels: np.ndarray, sizes: np.ndarray, folds: int) -> np.ndarray:
+    """Return the fold of each group, int (G,), -1 for all but `several`, which are dealt out in this order.
+
+    `group` (N,) numbers the groups of the images, and `sizes` (C,) are those of the classes.
+    """
+    number = int(group.max()) + 1
+    # The images per class in each group, as flat lists: there may be a million groups and a thousand classes.
+    pairs, counts = np.unique(group * len(sizes) + labels, return_counts=True)
+    starts = np.searchsorted(pairs, np.arange(number + 1) * len(sizes)).tolist()
+    classes, in_group, of_class = (pairs % len(sizes)).tolist(), counts.tolist(), sizes.tolist()
+    dealt, images = [[0] * folds for _ in of_class], [0] * folds
+    chosen = [-1] * number
+    for each in several.tolist():
+        own = range(starts[each], starts[each + 1])
+        share = [0.0] * folds
+        for at in own:
+            size, count = of_class[classes[at]], in_group[at]
+            for fold, already in enumerate(dealt[classes[at]]):
+                share[fold] += already / size * count
+        _, _, best = min(zip(share, images, range(folds), strict=True))
+        for at in own:
+            dealt[classes[at]][best] += in_group[at]
+            images[best] += in_group[at]
+        chosen[each] = best
+    return np.array(chosen)
+
+
+def answerable(labels: np.ndarray, fold: np.ndarray) -> np.ndarray:
+    """Return which images have a fold and others of their class outside it, bool (N,); -1 in `fold` is in all others.
+
+    About any other image, a classifier fitted on the other folds can say nothing.
+    """
+    folds = int(fold.max(initial=-1)) + 1
+    # The last row is the one that -1 indexes.
+    within = np.zeros((folds + 1, int(labels.max(initial=0)) + 1), np.int64)
+    np.add.at(within, (fold, labels), 1)
+    return np.asarray((fold >= 0) & (within.sum(0) > within)[fold, labels])
+
+
+def _unweighted(images: Images) -> Images:
+    """Leave out weights that are equal and above 0: they say nothing, and only change how sums are rounded."""
+    said = images.weights is not None and (not are_equal(images.weights) or not images.weights.all())
+    return images if said else replace(images, weights=None)
 
 
 def _refuse_unknown_labels(dataset: Dataset) -> None:

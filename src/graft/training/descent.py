@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from graft.data.dataset import are_equal
 from graft.features.engine import Precision
 from graft.images.mixing import cutmix, mixup
 from graft.models.network import Section
@@ -185,13 +186,13 @@ def placed(x: Tensor, device: str) -> Tensor:
 def shuffled(train: Inputs, sampling: str, seed: int, epoch: int) -> np.ndarray:
     """Return the images of an epoch in a random order, int64 (n,).
 
-    With `balanced` sampling every class is equally likely. Where images have weights, an image of twice the weight is
-    twice as likely to be drawn.
+    With `balanced` sampling every class is equally likely, except one whose images all have weight 0, which is not
+    drawn. Where images have weights, an image of twice the weight is twice as likely to be drawn. Images that are all
+    equally likely come once each; drawn with replacement, a third of them would be missing.
     """
     random, count = np.random.default_rng((seed, epoch)), len(train.labels)
-    if sampling != "balanced" and train.weights is None:
-        return random.permutation(count)
-    chances = np.ones(count) if train.weights is None else train.weights.astype(np.float64)
+    chances = np.ones(count) if are_equal(train.weights) else np.asarray(train.weights, np.float64)
     if sampling == "balanced":
-        chances /= np.bincount(train.labels, chances)[train.labels]
-    return random.choice(count, count, p=chances / chances.sum())
+        of_class = np.bincount(train.labels, chances)[train.labels]
+        chances = np.divide(chances, of_class, out=np.zeros(count), where=of_class > 0)
+    return random.permutation(count) if are_equal(chances) else random.choice(count, count, p=chances / chances.sum())

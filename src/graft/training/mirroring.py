@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from graft.data.dataset import TRAIN
-from graft.data.splitting import stratified_folds
+from graft.data.splitting import answerable, stratified_folds
 from graft.images.augmenting import STRENGTHS, Augmentation, View
 from graft.training.examples import frozen_features
 from graft.training.task import ENOUGH_TO_TELL, Task, sample
@@ -53,13 +53,19 @@ def with_flips_tried(task: Task) -> Task:
         return task
     tried = try_mirroring(task)
     if tried is None:
+        task.reporter.note(
+            "flips are used untried: whether mirror images keep their class takes another class, and two images of one "
+            "in different groups, to tell"
+        )
         return task
     task.reporter.note(str(tried))
     return replace(task, recipe=replace(task.recipe, flip=tried.harmless))
 
 
 def try_mirroring(task: Task) -> Mirroring | None:
-    """Test a probe on the frozen features of mirror images; None if no class has two images."""
+    """Test a probe on the frozen features of mirror images; None if no class has two images, in two groups if there are
+    any.
+    """
     from threadpoolctl import threadpool_limits
 
     images = sample(task.dataset.splits[TRAIN], task.seed, ENOUGH_TO_TELL)
@@ -67,7 +73,7 @@ def try_mirroring(task: Task) -> Mirroring | None:
     mirrored, _ = frozen_features(task, images, view=View(MIRROR, task.seed, 1))
     classes, labels = np.unique(shown.labels, return_inverse=True)
     fold = stratified_folds(labels, PROBE_FOLDS, task.seed, shown.groups)
-    held_out = fold >= 0
+    held_out = answerable(labels, fold)
     if len(classes) < 2 or not held_out.any():
         return None
     with threadpool_limits(1):

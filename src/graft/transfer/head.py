@@ -105,29 +105,6 @@ def fit_head(
     return HeadFit(weight, bias, chosen, logits, labels[rows], gradient, rows)
 
 
-def held_out_logits(
-    features: np.ndarray, labels: np.ndarray, classes: int, fold: np.ndarray, inverse_penalty: float, most: int
-) -> np.ndarray:
-    """Return logits (N, classes) of all images, each by a head fitted on the other folds; `fold`, `labels` int (N,).
-
-    If the other folds have more than `most` images, the head is fitted on that many, evenly spaced in their order.
-    """
-    from threadpoolctl import threadpool_limits
-
-    logits = np.zeros((len(labels), classes))
-    with threadpool_limits(1):
-        # Single precision is enough to find unlikely labels, and twice as fast.
-        x, _ = onto_principal_axes(centred(features)[0].astype(np.float32))
-        examples = Examples(x, labels, np.ones(len(labels)), classes)
-        for number in np.unique(fold):
-            out, kept = fold == number, np.flatnonzero(fold != number)
-            if len(kept) > most:
-                kept = kept[np.linspace(0, len(kept) - 1, most).astype(int)]
-            solution, _ = solve(examples.take(kept), inverse_penalty, tolerance=1e-3)
-            logits[out] = x[out] @ solution[:-1] + solution[-1]
-    return logits
-
-
 def check_finite(values: np.ndarray, what: str) -> None:
     """Raise GraftError unless every row of `values` (N, D) is finite."""
     wrong = int((~np.isfinite(values).all(1)).sum())
@@ -194,9 +171,10 @@ def rows_to_choose_on(
     together = 0 if groups is None else len(np.unique(groups[rows]))
     # If all images are one group, there is nothing else to hold out.
     if groups is not None and together > 1:
-        fold = stratified_folds(labels[rows], min(FOLDS, together), seed, groups[rows])
+        fold = stratified_folds(labels[rows], FOLDS, seed, groups[rows])
         only_ones = fold < 0
-        fold[only_ones] = np.arange(only_ones.sum()) % min(FOLDS, together)
+        # They go on where the others end: two groups, one of them such an image, are two folds.
+        fold[only_ones] = (fold.max() + 1 + np.arange(only_ones.sum())) % min(FOLDS, together)
     return rows, fold
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from graft.data.splitting import stratified_folds
+from graft.data.splitting import answerable, stratified_folds
 from graft.errors import DataError
 from graft.evaluation.intervals import accuracy_interval
 
@@ -48,9 +48,10 @@ def probe(
 ) -> tuple[StageProbe, ...]:
     """Probe the features (N, D) of every stage, by name, with `labels` int (N,); D may differ between stages.
 
-    Images of one group, int (N,), are always in the same fold. The image of a class with only one is trained on in
-    every fold and never held out, so it is not counted in `n`. Raises DataError if there are fewer than two classes, or
-    if no class has two images.
+    Images of one group, int (N,), are always in the same fold, so with few groups there are fewer `folds`. The image of
+    a class with only one is trained on in every fold and never held out, and where all images of a class are in one
+    fold, the others cannot know it: neither is counted in `n`. Raises DataError if there are fewer than two classes, or
+    if no class has two images, in two groups if there are any.
     """
     from threadpoolctl import threadpool_limits
 
@@ -60,16 +61,21 @@ def probe(
             f"expected images of two classes or more to probe with, got {len(classes)}: add images of another class"
         )
     fold = stratified_folds(labels, folds, seed, groups)
-    count = int((fold >= 0).sum())
-    if not count:
+    asked = answerable(labels, fold)
+    if not asked.any():
+        if np.bincount(labels).max() > 1 and groups is not None:
+            raise DataError(
+                "expected a class with images in two groups or more to probe with, got each class in one group: add "
+                "images of other groups"
+            )
         raise DataError("expected a class with two images or more to probe with, got one of each: add images")
     rows = []
     # The matrices are small: synchronising threads would cost more than the products themselves.
     with threadpool_limits(1):
         for stage, values in features.items():
-            right = (held_out_answers(values, labels, fold) == labels)[fold >= 0]
-            of_groups = None if groups is None else groups[fold >= 0]
-            rows.append(StageProbe(stage, float(right.mean()), accuracy_interval(right, of_groups), count))
+            right = (held_out_answers(values, labels, fold) == labels)[asked]
+            of_groups = None if groups is None else groups[asked]
+            rows.append(StageProbe(stage, float(right.mean()), accuracy_interval(right, of_groups), len(right)))
     return tuple(rows)
 
 

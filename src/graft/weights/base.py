@@ -88,7 +88,7 @@ def load_base(
     path, named = _locate(base, reporter)
     if path.is_dir():
         saved = _from_saved(path, base)
-        _refuse_stated(saved, stated, classes_file)
+        _refuse_stated(saved, wanted, classes_file)
         return saved
     file = _read_file(path, named)
     found = identify(file, wanted or named)

@@ -14,6 +14,7 @@ from graft.given import truth, with_hints
 from graft.images.preprocessing import Preprocessing
 from graft.progress import Reporter, reporting
 from graft.torch_modes import in_own_modes
+from graft.transfer.streamed_head import StoredRows
 from graft.weights.packaged import DEFAULT_BASE
 from graft.workflows.prepare import DATA_KINDS, BaseOptions, Data, Prepared, prepare
 
@@ -65,6 +66,11 @@ def audit(
             judged = _as_large_as_needed(prepared, isinstance(base, BaseOptions) and base.image_size is not None)
             by_features, suspects = audit_features(prepared.dataset, *_features(prepared, judged, told), seed)
             findings = gravest_first(findings + by_features)
+            if not suspects:
+                note = (
+                    "likely wrong labels are not looked for: that takes two classes, one of them in two groups or more"
+                )
+                prepared = replace(prepared, dataset=replace(prepared.dataset, notes=(*prepared.dataset.notes, note)))
     dataset, seconds = prepared.dataset, time.perf_counter() - started
     return Audit(prepared.source, dataset, findings, suspects, dataset.notes, seconds, prepared.levels)
 
@@ -86,9 +92,10 @@ def _size_to_see(size: int, looks: Looks) -> int:
     return min(size, max(LEAST_SIZE, 32 * ceil(enough / 32)))
 
 
-def _features(prepared: Prepared, preprocessing: Preprocessing, reporter: Reporter) -> tuple[np.ndarray, np.ndarray]:
-    """Return the indices, over all splits, of decodable images, int (n,), and the head's input for each, float32 (n,
-    D).
+def _features(prepared: Prepared, preprocessing: Preprocessing, reporter: Reporter) -> tuple[np.ndarray, StoredRows]:
+    """Return the indices, over all splits, of decodable images, int (n,), and the head's input for each, (n, D).
+
+    The inputs stay where extraction left them, which for many images is a file.
     """
     network, splits = prepared.start.network, prepared.dataset.splits
     trunk, _ = network.split(network.cuts[-2])
@@ -97,4 +104,4 @@ def _features(prepared: Prepared, preprocessing: Preprocessing, reporter: Report
     found = extract(trunk, splits, preprocessing, prepared.choice, reporter=reporter)
     starts = np.cumsum([0, *map(len, splits.values())])
     indices = [start + found[name].indices for start, name in zip(starts, splits, strict=False)]
-    return np.concatenate(indices), np.concatenate([found[name].values.float().numpy() for name in splits])
+    return np.concatenate(indices), StoredRows(tuple(found[name].values for name in splits))
