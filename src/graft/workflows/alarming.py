@@ -7,8 +7,8 @@ import numpy as np
 from graft.data.dataset import TRAIN, VAL
 from graft.evaluation.answers import Answers
 from graft.evaluation.calibration import softmax
+from graft.evaluation.report.alarms import contradictions
 from graft.evaluation.report.values import Alarm, Shown
-from graft.evaluation.report.verdict import contradictions
 from graft.words import counted
 from graft.workflows.material import Material
 from graft.workflows.thumbnails import Album

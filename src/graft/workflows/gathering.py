@@ -10,16 +10,16 @@ from graft.errors import InputError
 from graft.evaluation.answers import Answers
 from graft.evaluation.conformal import in_set, set_threshold
 from graft.evaluation.error_budget import find_threshold, risk_coverage
-from graft.evaluation.report.values import Report, Split, Trust, Verdict
-from graft.evaluation.report.verdict import (
+from graft.evaluation.report.alarms import (
     audit_alarms,
     class_alarms,
-    decide,
     is_miscalibrated,
     slice_alarms,
     split_alarms,
     trust_alarms,
 )
+from graft.evaluation.report.values import Report, Split, Trust, Verdict
+from graft.evaluation.report.verdict import decide
 from graft.evaluation.slices import Slice, compare_slices
 from graft.explanation.evidence import Classifier, evidence_of
 from graft.weights.calibration import Calibration

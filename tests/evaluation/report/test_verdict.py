@@ -8,16 +8,16 @@ from made import report
 
 from graft.evaluation.answers import Answers, most_doubtful, worst_mistakes, worst_pairs
 from graft.evaluation.intervals import chance_of_so_few, effective_count
-from graft.evaluation.report.values import Alarm, Finding, Split, Trust
-from graft.evaluation.report.verdict import (
+from graft.evaluation.report.alarms import (
     audit_alarms,
     class_alarms,
     contradictions,
-    decide,
     is_miscalibrated,
     split_alarms,
     two_rates,
 )
+from graft.evaluation.report.values import Alarm, Finding, Split, Trust
+from graft.evaluation.report.verdict import decide
 from graft.evaluation.scores import score
 from graft.evaluation.slices import compare_slices, ends_of
 

@@ -1,296 +1,16 @@
-"""The verdict on a run in five sentences, and its alarms: from measurements, never from the model's own word."""
+"""The verdict on a run in five sentences, worst alarms first."""
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 
-import numpy as np
-
-from graft.evaluation.answers import Answers
-from graft.evaluation.intervals import accuracy_interval, chance_of_so_few, effective_count, wilson_interval
-from graft.evaluation.report.values import Alarm, Finding, Pair, Report, Severity, Split, Trust, Verdict
-from graft.evaluation.scores import Scores
-from graft.evaluation.slices import Slice
+from graft.evaluation.report.alarms import BLOCKING, MISCALIBRATED, mostly_wrong, short_name, stated_and_true
+from graft.evaluation.report.values import Alarm, Pair, Report, Split, Trust, Verdict
 from graft.words import counted, independent
 
-# Findings of the audit that make figures doubtful, with short titles.
-ALARMING: dict[str, str] = {
-    "split_leakage": "leak between splits",
-    "label_conflict": "images with two labels",
-    "likely_wrong_label": "labels that are probably wrong",
-    "class_mark": "a mark in one class",
-    "near_duplicates": "near copies",
-    "exact_duplicates": "copies",
-    "class_imbalance": "rare class",
-    "tiny_class": "rare class",
-    "missing_class": "class missing from a split",
-    "unreadable": "unreadable images",
-    "placeholder": "placeholders in place of images",
-}
-# Alarms that make every figure unreliable.
-BLOCKING = ("swapped_labels", "split_differs", "damaged_split")
-# The share of unreadable images that raises an alarm; fewer are left to the section on data.
-MANY_UNREADABLE = 0.02
-# Below this share of the images, copies change no figure.
-MANY_COPIES = 0.02
-# Stated probabilities raise an alarm when they are off by at least the first value, a count of right answers this
-# extreme has at most the second as its chance, and the 95 % interval of the accuracy excludes them.
-MISCALIBRATED, CHANCE_OFF = 0.03, 0.00135
-# If that interval reaches further than this to either side, nothing is said about what probabilities mean.
+# If the interval of the accuracy reaches further than this to either side, nothing is said about what probabilities
+# mean.
 TOO_WIDE = 0.1
 # The accuracy expected from images held out in turn is mentioned if they are this many times those of the split.
 TELLING_MORE = 2
-# Beyond this many answers, the normal distribution is accurate enough.
-MOST_COUNTED = 1000
-# A gap between splits is reported when its chance is below this.
-CHANCE = 1e-4
-# A class counts as missed when, were half of its images recognised, the chance of so few would be below this in all.
-MISSED = 1e-3
-MOST_MISSED = 3
-# Labels are wrong when one other class contradicts enough of the surer half of the answers: at least this share, at
-# least half as often as in the other half, mostly by one class, and this many in all.
-CONTRADICTED, AS_OFTEN, FROM_ONE, FEWEST_CONTRADICTED = 0.05, 0.5, 0.7, 4
-# A classifier that hardly knows two classes contradicts correct labels, however sure it is. So it has to know the class
-# of the labels, with at least this precision and this recall, and be mostly right where it is contradicted; or the
-# contradictions must exceed what its own probabilities predict, at a chance below the last value.
-RIGHT_OF_ANSWERS, FOUND_OF_LABEL, MORE_THAN_STATED = 0.75, 0.5, 1e-3
-
-
-@dataclass(frozen=True)
-class Contradiction:
-    """Images labelled `label` among the surest answers `answer`: `rows` of `n` such answers."""
-
-    label: int
-    answer: int
-    rows: tuple[int, ...]
-    n: int
-
-
-def contradictions(answers: Answers) -> Iterator[Contradiction]:
-    """Yield classes whose surest answers are contradicted by labels of one other class: by wrong labels, not by doubt.
-
-    On hard images, an answer is wrong less often the surer it is. A mixed-up label does not depend on how sure the
-    answer is.
-    """
-    given, confidences, as_frequent = answers.answers, answers.confidences, _as_frequent_as_labels(answers)
-    for answer in np.unique(given).tolist():
-        rows = np.flatnonzero(given == answer)
-        rows = rows[np.argsort(-confidences[rows], kind="stable")]
-        surer, other = rows[: len(rows) // 2], rows[len(rows) // 2 :]
-        wrong = surer[answers.labels[surer] != answer]
-        if len(wrong) < FEWEST_CONTRADICTED:
-            continue
-        labels, counts = np.unique(answers.labels[wrong], return_counts=True)
-        of_one = int(counts.max())
-        rate, rest = len(wrong) / len(surer), float((answers.labels[other] != answer).mean())
-        certain = wilson_interval(len(wrong), len(surer))[0] >= CONTRADICTED / 2 and rate >= CONTRADICTED
-        if certain and rate >= AS_OFTEN * rest and of_one >= FROM_ONE * len(wrong):
-            label = int(labels[counts.argmax()])
-            found = wrong[answers.labels[wrong] == label]
-            stated = _chance_of_at_least(as_frequent[surer, label], len(found))
-            known = rate <= 0.5 and _knows(answers, label)
-            if not known and stated > MORE_THAN_STATED:
-                continue
-            yield Contradiction(label, int(answer), tuple(found.tolist()), len(surer))
-
-
-def _as_frequent_as_labels(answers: Answers) -> np.ndarray:
-    """Return the probabilities (N, classes), rescaled so that each class is as frequent as among the labels.
-
-    A classifier trained with balanced classes overstates rare ones.
-    """
-    frequent = np.bincount(answers.labels, minlength=answers.probabilities.shape[1]) / len(answers)
-    scaled = answers.probabilities * (frequent / np.maximum(answers.probabilities.mean(0), 1e-12))
-    return np.asarray(scaled / np.maximum(scaled.sum(1, keepdims=True), 1e-12))
-
-
-def _knows(answers: Answers, label: int) -> bool:
-    """Return whether the classifier knows class `label`, by its precision and its recall."""
-    of_answers, of_label = answers.right[answers.answers == label], answers.right[answers.labels == label]
-    known = len(of_answers) > 0 and of_answers.mean() >= RIGHT_OF_ANSWERS
-    return bool(known and of_label.mean() >= FOUND_OF_LABEL)
-
-
-def is_miscalibrated(confidences: np.ndarray, right: np.ndarray, groups: np.ndarray | None = None) -> bool:
-    """Return whether mean confidence and accuracy differ by much, and by more than chance explains.
-
-    If the confidences were true, the number of right answers would be a sum of independent events with those chances.
-    Its distribution is computed exactly for few answers, where a single wrong one among sure ones proves nothing. It is
-    normal for many (Spiegelhalter 1986), and for images in groups, with the deviation of the independent images they
-    are worth.
-    """
-    low, high = accuracy_interval(right, groups)
-    stated = float(confidences.mean())
-    if abs(stated - float(right.mean())) < MISCALIBRATED or low <= stated <= high:
-        return False
-    times = 1.0 if groups is None else len(right) / effective_count(right, groups)
-    return _chance_of_count(confidences, int(right.sum()), times) <= CHANCE_OFF
-
-
-def _chance_of_count(chances: np.ndarray, count: int, times: float = 1.0) -> float:
-    """Return the chance of at most or at least `count` successes of `chances`, whichever is less.
-
-    The variance of their number is `times` that of independent ones.
-    """
-    if len(chances) > MOST_COUNTED or times > 1:
-        from scipy.special import ndtr
-
-        deviation = float(np.sqrt(times * (chances * (1 - chances)).sum()))
-        away = abs(float(chances.sum()) - count) - 0.5
-        return float(ndtr(-away / deviation)) if deviation else 0.0
-    known = _distribution_of_count(chances)
-    return float(min(known[: count + 1].sum(), known[count:].sum()))
-
-
-def _chance_of_at_least(chances: np.ndarray, count: int) -> float:
-    """Return the chance of `count` or more successes of independent events with these `chances`."""
-    if len(chances) > MOST_COUNTED:
-        from scipy.special import ndtr
-
-        deviation = float(np.sqrt((chances * (1 - chances)).sum()))
-        return (
-            float(ndtr((float(chances.sum()) - count + 0.5) / deviation))
-            if deviation
-            else float(chances.sum() >= count)
-        )
-    return float(_distribution_of_count(chances)[count:].sum())
-
-
-def _distribution_of_count(chances: np.ndarray) -> np.ndarray:
-    """Return the chance of each number of successes of events with the `chances` (N,), float64 (N + 1,)."""
-    known = np.ones(1)
-    for chance in chances.tolist():
-        known = np.append(known * (1 - chance), 0.0) + np.append(0.0, known * chance)
-    return known
-
-
-def two_rates(right: int, count: int, other_right: int, other_count: int) -> float:
-    """Return the chance, if both rates were equal, of a first rate this much lower: Fisher's exact test, one-sided."""
-    return chance_of_so_few(right, count + other_count, right + other_right, count)
-
-
-def audit_alarms(findings: Sequence[Finding], images: int) -> Iterator[Alarm]:
-    """Yield the audit's findings that make the figures doubtful; mere remarks stay in the section on data."""
-    seen = set()
-    for finding in findings:
-        title = ALARMING.get(finding.kind)
-        few = {"unreadable": MANY_UNREADABLE, "near_duplicates": MANY_COPIES, "exact_duplicates": MANY_COPIES}
-        if title is None or finding.total < few.get(finding.kind, 0.0) * images or title in seen:
-            continue
-        seen.add(title)
-        small = finding.total < MANY_COPIES * images
-        severity: Severity = "error" if finding.severity == "error" and not small else "warning"
-        yield Alarm(finding.kind, severity, title, f"{_upper(finding.message).rstrip('.')}.", finding.images[:4])
-
-
-def split_alarms(one: Split | None, other: Split | None) -> Iterator[Alarm]:
-    """Yield an alarm if the classifier is worse on the test split than on val by more than chance explains.
-
-    Images in groups count as the number of independent ones they are worth. A classifier that knows a rare class less
-    well is worse where that class is not rare: if the gap closes once the classes of the test split are weighted as in
-    val, the alarm says that instead.
-    """
-    if one is None or other is None:
-        return
-    low, high = one.scores, other.scores
-    count = max(1, round(high.worth or high.n))
-    of_high = round(high.top1 * count), count
-
-    def worse(accuracy: float, number: float) -> bool:
-        count = max(1, round(number))
-        return two_rates(round(accuracy * count), count, *of_high) < CHANCE
-
-    if not worse(low.top1, low.worth or low.n):
-        return
-    weighted, number = _weighted_as(low, high)
-    if not worse(weighted, number):
-        yield Alarm(
-            "class_shares_differ",
-            "warning",
-            f"classes are not as frequent in {one.name}",
-            f"Accuracy is {low.top1:.1%} on {counted(low.n, 'image')} of {one.name}, but {high.top1:.1%} on "
-            f"{high.n:,} of {other.name}, because the classes have other shares; with those of {other.name} it would "
-            f"be {weighted:.1%}. Judge by the recall of each class; `--class-weights balanced` makes them more alike.",
-        )
-    else:
-        yield Alarm(
-            "split_differs",
-            "error",
-            f"{one.name} is not like the rest",
-            f"Accuracy is {low.top1:.1%} on {counted(low.n, 'image')} of {one.name}, but {high.top1:.1%} on "
-            f"{high.n:,} of {other.name}: check whether the images or labels of {one.name} are damaged or come from "
-            "elsewhere.",
-        )
-
-
-def _weighted_as(low: Scores, high: Scores) -> tuple[float, float]:
-    """Return the accuracy of `low` with its classes weighted by their shares in `high`, of those that both have.
-
-    With it comes the number of images, independent and equally weighted, that it is worth (Kish 1965).
-    """
-    count, of_high = (each.confusion.sum(1).astype(np.float64) for each in (low, high))
-    both = (count > 0) & (of_high > 0)
-    if not both.any():
-        return low.top1, low.worth or low.n
-    count, right, wanted = count[both], low.confusion.diagonal()[both], of_high[both] / of_high[both].sum()
-    worth = 1.0 if low.worth is None else low.worth / low.n
-    return float(wanted @ (right / count)), worth / float((wanted**2 / count).sum())
-
-
-def trust_alarms(trust: Trust | None) -> Iterator[Alarm]:
-    if trust is not None and trust.off:
-        word = "over-confidence" if trust.over_confident else "under-confidence"
-        yield Alarm(
-            word.replace("-", "_"),
-            "warning",
-            word,
-            f"Its probabilities cannot be trusted: {_stated(trust)}.",
-        )
-
-
-def class_alarms(main: Split | None) -> Iterator[Alarm]:
-    """Yield an alarm if, by more than chance, most images of a class are missed, which a high accuracy can hide.
-
-    Of a classifier that is mostly wrong, this is no news. Images in groups count as independent ones, as for accuracy.
-    """
-    from scipy.special import bdtr
-
-    if main is None or _mostly_wrong(main):
-        return
-    scores, right = main.scores, main.scores.confusion.diagonal()
-    count = scores.confusion.sum(1)
-    worth = 1.0 if scores.worth is None else scores.worth / scores.n
-    independent_right, of_all = (np.rint(each * worth).astype(np.int64) for each in (right, count))
-    chance = bdtr(independent_right, np.maximum(of_all, 1), 0.5)
-    missed = np.flatnonzero((count > 0) & (chance * np.count_nonzero(count) < MISSED))
-    if not len(missed):
-        return
-    worst = missed[np.argsort(right[missed] / count[missed], kind="stable")][:MOST_MISSED].tolist()
-    of = [
-        f"{right[each]:,} of {counted(int(count[each]), 'image')} of {_name(scores.classes[each].name)}"
-        for each in worst
-    ]
-    if len(missed) > MOST_MISSED:
-        of.append(f"few of {counted(len(missed) - MOST_MISSED, 'other class', 'other classes')}")
-    which = _name(scores.classes[worst[0]].name) if len(missed) == 1 else f"{len(missed):,} classes"
-    yield Alarm(
-        "missed_class",
-        "warning",
-        f"it misses most images of {which}",
-        f"On {main.name}, it recognises {', '.join(of)}: add such images to train, or balance the classes "
-        "(`--class-weights balanced`).",
-    )
-
-
-def slice_alarms(slices: Sequence[Slice]) -> Iterator[Alarm]:
-    for each in slices:
-        if each.flagged:
-            yield Alarm(
-                "failing_slice",
-                "warning",
-                f"it fails on {each.name}",
-                f"Accuracy is {each.top1:.1%} on {counted(each.n, 'image')}, {each.name}, where {each.expected:.1%} is "
-                "expected of their classes: add such images to train, or do not use it on them.",
-            )
 
 
 def decide(report: Report, alarms: Sequence[Alarm]) -> Verdict:
@@ -305,7 +25,7 @@ def decide(report: Report, alarms: Sequence[Alarm]) -> Verdict:
         )
     else:
         beats = bool(main.scores.top1_ci95[0] > main.scores.majority)
-        usable = beats and not _mostly_wrong(main) and not any(each.kind in BLOCKING for each in ranked)
+        usable = beats and not mostly_wrong(main) and not any(each.kind in BLOCKING for each in ranked)
         said = [
             f"Accuracy is {main.scores.top1:.1%} on {counted(main.scores.n, 'image')} of {main.name} that it was not "
             f"trained on ({main.scores.interval}){_expected(report, main)}.",
@@ -327,7 +47,7 @@ def _expected(report: Report, main: Split) -> str:
 
 def _against(report: Report, main: Split) -> str:
     scores = main.scores
-    guess = f"lways answering {_name(report.majority_class)} would score {scores.majority:.1%}"
+    guess = f"lways answering {short_name(report.majority_class)} would score {scores.majority:.1%}"
     doubt = "" if scores.top1_ci95[0] > scores.majority else "It has not been shown to beat guessing: a"
     guess = f"{doubt or 'A'}{guess}"
     if report.level.startswith("head"):
@@ -348,11 +68,13 @@ def _to_fix(report: Report, alarms: Sequence[Alarm]) -> str:
 
 
 def _mistake(pair: Pair) -> str:
-    return f"{_name(pair.label)} taken for {_name(pair.answer)}, {pair.count:,} of {counted(pair.of, 'image')}"
+    return (
+        f"{short_name(pair.label)} taken for {short_name(pair.answer)}, {pair.count:,} of {counted(pair.of, 'image')}"
+    )
 
 
 def _trusted(trust: Trust, main: Split | None) -> str:
-    means = _stated(trust)
+    means = stated_and_true(trust)
     if trust.off:
         return f"Do not trust its probabilities: {means}."
     if main is not None:
@@ -376,12 +98,8 @@ def _trusted(trust: Trust, main: Split | None) -> str:
     )
 
 
-def _stated(trust: Trust) -> str:
-    return f"mean confidence is {trust.confidence:.1%}, accuracy {trust.accuracy:.1%}"
-
-
 def _use(report: Report, usable: bool, alarms: Sequence[Alarm]) -> str:
-    of = f"images like those of {_name(report.data)} ({counted(len(report.classes), 'class', 'classes')})"
+    of = f"images like those of {short_name(report.data)} ({counted(len(report.classes), 'class', 'classes')})"
     if usable and report.main is not None:
         low, _ = report.main.scores.top1_ci95
         limit = "; fix the above first" if alarms else ""
@@ -390,19 +108,6 @@ def _use(report: Report, usable: bool, alarms: Sequence[Alarm]) -> str:
         return f"Do not use it before it has been measured on new {of}."
     if report.main.scores.top1_ci95[0] <= report.main.scores.majority:
         return "Do not use it: add images, or try another level or base."
-    if _mostly_wrong(report.main) and not any(each.kind in BLOCKING for each in alarms):
+    if mostly_wrong(report.main) and not any(each.kind in BLOCKING for each in alarms):
         return "Do not use it: most of its answers are wrong; add images, or try another level or base."
     return f"Do not use it, even on {of}, until that is fixed: its figures cannot be relied on."
-
-
-def _mostly_wrong(main: Split) -> bool:
-    """Return whether accuracy is certainly below one half, which may still be far above chance with many classes."""
-    return bool(main.scores.top1_ci95[1] < 0.5)
-
-
-def _name(name: str, most: int = 40) -> str:
-    return name if len(name) <= most else f"{name[: most - 1]}…"
-
-
-def _upper(text: str) -> str:
-    return text[:1].upper() + text[1:]
