@@ -164,6 +164,24 @@ def test_how_the_images_of_a_base_are_scaled_can_be_stated(letters: Path, tmp_pa
     assert random.preprocessing.mean == (0.1, 0.2, 0.3) and random.preprocessing.std == (1, 1, 1)
 
 
+def test_weights_are_evaluated_on_images_scaled_as_stated(letters: Path, tmp_path: Path) -> None:
+    classes = sorted(each.name for each in letters.iterdir())
+    state = build(Config("resnet18", len(classes))).state_dict()
+    torch.save({"state_dict": state, "classes": classes}, tmp_path / "a.pth")
+    stated = {"mean": 0.5, "std": (0.25, 0.5, 0.75), "image_size": 32}
+    asked = graft.BaseOptions(str(tmp_path / "a.pth"), **stated)
+    found = graft.evaluate(asked, letters, quiet=True)
+    options = {"out": tmp_path / "run", "audit": False, "quiet": True}
+    run = graft.train(letters, tmp_path / "a.pth", level="as-is", **options, **stated)
+    of_run = graft.evaluate(run, letters, quiet=True)
+    assert np.array_equal(found.answered.probabilities, of_run.answered.probabilities)
+    assumed = graft.evaluate(tmp_path / "a.pth", letters, quiet=True)
+    assert not any("--mean" in note for note in found.notes) and any("--mean" in note for note in assumed.notes)
+    assert not np.allclose(found.answered.probabilities, assumed.answered.probabilities)
+    with pytest.raises(InputError, match="expected no `image_size` for the run"):
+        graft.evaluate(graft.BaseOptions(str(run.folder), image_size=32), letters, quiet=True)
+
+
 @pytest.mark.parametrize(
     ("given", "words"),
     [

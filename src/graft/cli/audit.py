@@ -47,7 +47,7 @@ if TYPE_CHECKING:
 
 # What is about the features of a base.
 OF_FEATURES = {"base": "--base", "arch": "--arch", "image_size": "--image-size", "resize": "--resize"}
-OF_FEATURES |= {"engine": "--engine", "precision": "--precision"}
+OF_FEATURES |= {"mean": "--mean", "std": "--std", "engine": "--engine", "precision": "--precision"}
 STYLES = {"error": "bold red", "warning": "yellow", "info": "cyan"}
 
 

@@ -13,11 +13,14 @@ from graft.cli.output import (
     ClassMapOption,
     Debug,
     EngineOption,
+    ImageSizeOption,
     Json,
+    MeanOption,
     Overwrite,
     PrecisionOption,
     Quiet,
     Seed,
+    StdOption,
     check_new,
     note,
     print_json,
@@ -76,6 +79,9 @@ def evaluate(
     engine: EngineOption = "auto",
     precision: PrecisionOption = "auto",
     classes: ClassesOption = None,
+    mean: MeanOption = None,
+    std: StdOption = None,
+    image_size: ImageSizeOption = None,
     class_map: ClassMapOption = None,
     table: TableOptions = NOTHING_SAID,
     seed: Seed = 0,
@@ -91,6 +97,7 @@ def evaluate(
         raise InputError(f"expected RUN DATA or RUN_A RUN_B DATA, got {len(data) + 1} places: leave some out")
     if len(data) == 2:
         given: dict[str, object] = {"--classes": classes, "--class-map": class_map, "--unlike": unlike}
+        given |= {"--mean": mean, "--std": std, "--image-size": image_size}
         given |= {"--slices": slices, "--robustness": robustness, "--out": out}
         wrong = [name for name, value in given.items() if value]
         if wrong:
@@ -104,7 +111,7 @@ def evaluate(
     from graft.workflows.contact_sheet import check_outside
     from graft.workflows.evaluate import LabelEvaluation
     from graft.workflows.evaluate import evaluate as run_evaluation
-    from graft.workflows.prepare import DataOptions
+    from graft.workflows.prepare import BaseOptions, DataOptions
     from graft.workflows.robustness import check_robustness, evaluate_robustness
 
     if robustness:
@@ -114,7 +121,7 @@ def evaluate(
         check_new(out, "--out", overwrite)
     with at_work(quiet) as reporter:
         found = run_evaluation(
-            run,
+            BaseOptions(run, image_size=image_size, mean=mean, std=std),
             DataOptions(data[0], table=table),
             split=split,
             known_only=known_only,

@@ -14,7 +14,7 @@ from graft.progress import Reporter, reporting
 from graft.weights.model_files import refuse_several_labels
 from graft.words import counted
 from graft.workflows.evaluate import answer
-from graft.workflows.prepare import DataOptions
+from graft.workflows.prepare import BaseOptions, DataOptions
 
 
 @dataclass(frozen=True, repr=False)
@@ -68,7 +68,7 @@ def evaluate_two(
     known_only = truth(known_only, "--known-only")
     names = (path(first, "RUN_A"), path(second, "RUN_B"))
     with reporting(reporter, quiet) as told:
-        one, two = (answer(each, data, split, None, None, known_only, engine, precision, told) for each in names)
+        one, two = (answer(BaseOptions(each), data, split, None, known_only, engine, precision, told) for each in names)
     refuse_several_labels(one.base.thresholds is not None, "a comparison of two")
     if set(one.base.classes or ()) != set(two.base.classes or ()):
         differing = sorted(set(one.base.classes or ()) ^ set(two.base.classes or ()))

@@ -50,7 +50,7 @@ IN_OTHER_CLASSES = (
 @with_hints(*DATA_KINDS)
 @in_own_modes
 def evaluate(
-    run: str | PathLike[str],
+    run: str | PathLike[str] | BaseOptions,
     data: Data,
     *,
     split: str | None = None,
@@ -66,7 +66,8 @@ def evaluate(
 ) -> Evaluation:
     """Evaluate the classifier in `run` on the labelled images at `data`.
 
-    `run` is a run folder, its `model/`, or a file of weights that includes a classifier. Of several splits, `test` is
+    `run` is a run folder, its `model/`, or a file of weights that includes a classifier; `BaseOptions` also state how
+    the images of a file are scaled and their size, which a run knows itself. Of several splits, `test` is
     used, else `val`, else the only one; `split` names another.
 
     Classes are matched by name. An image whose class the classifier does not know is an error, not a miss; `known_only`
@@ -83,14 +84,19 @@ def evaluate(
     `LabelEvaluation`.
     """
     started = time.perf_counter()
-    run, known_only, slices = path(run, "RUN"), truth(known_only, "--known-only"), truth(slices, "--slices")
+    known_only, slices = truth(known_only, "--known-only"), truth(slices, "--slices")
+    classifier = run if isinstance(run, BaseOptions) else BaseOptions(path(run, "RUN"))
+    names = classifier.classes_file if classes_file is None else classes_file
+    run = path(classifier.name, "RUN")
+    classifier = replace(classifier, name=run, classes_file=names)
+    _refuse_stated(classifier)
     if several := gives_several_labels(run):
-        check_options(known_only=known_only, slices=slices, unlike=unlike, class_map=class_map, classes=classes_file)
+        check_options(known_only=known_only, slices=slices, unlike=unlike, class_map=class_map, classes=names)
         data = with_several_labels(data)
     others = None if unlike is None else _largest_split(path(unlike, "--unlike"))
     with reporting(reporter, quiet) as told:
         answered = answer(
-            *(run, data, split, classes_file, class_map, known_only, engine, precision, told),
+            *(classifier, data, split, class_map, known_only, engine, precision, told),
             needs_domain=others is not None,
         )
         seen, calibration = answered.seen, answered.base.calibration
@@ -143,11 +149,27 @@ def evaluate(
     )
 
 
+def _refuse_stated(classifier: BaseOptions) -> None:
+    """Raise InputError where the scaling or the size of images is stated for a run, which knows its own."""
+    if not Path(classifier.name).expanduser().is_dir():
+        return
+    for option, value in (
+        ("--mean", classifier.mean),
+        ("--std", classifier.std),
+        ("--image-size", classifier.image_size),
+        ("--resize", classifier.resize_mode),
+    ):
+        if value is not None:
+            raise InputError(
+                f"expected no {option} for the run {classifier.name}, which sees images as it was trained to, got "
+                f"{value}: leave it out"
+            )
+
+
 def answer(
-    run: str,
+    base: BaseOptions,
     data: Data,
     split: str | None,
-    classes_file: str | Path | None,
     class_map: str | Path | None,
     known_only: bool,
     engine: str,
@@ -156,15 +178,15 @@ def answer(
     *,
     needs_domain: bool = False,
 ) -> Answered:
-    """Return the answers of the classifier in `run` for the images of one split.
+    """Return the answers of the classifier that `base` names for the images of one split.
 
     With `needs_domain`, a classifier that keeps no features of its training images is refused before any is decoded.
     """
-    base = BaseOptions(run, classes_file=classes_file)
+    run = Path(base.name).expanduser()
     if split is not None:
         split = text(split, "--split")
     prepared = prepare(
-        with_columns_of(Path(run).expanduser(), data, reporter),
+        with_columns_of(run, data, reporter),
         base,
         choose(engine, precision),
         audit=False,
@@ -205,7 +227,7 @@ def answer(
     else:
         probabilities, matrix = sigmoid(logits.numpy()), dataset.label_matrix(shown.labels)
     skipped = {images.name(index): reason for index, reason in found.failures.items()}
-    seen, unknown = trained_on(Path(run).expanduser(), own, shown)
+    seen, unknown = trained_on(run, own, shown)
     if unknown is not None:
         notes = (*notes, unknown)
     return Answered(classifier, prepared.source, name, shown, probabilities, seen, skipped, choice, notes, matrix)
