@@ -45,7 +45,7 @@ def joined(one: Looks, other: Looks) -> Looks:
     columns = {
         field.name: np.concatenate([getattr(one, field.name), getattr(other, field.name)])
         for field in fields(Looks)
-        if field.name != "reasons"
+        if field.name not in ("reasons", "overlays")
     }
     return Looks(**columns, reasons={**one.reasons, **{row + len(one): why for row, why in other.reasons.items()}})
 

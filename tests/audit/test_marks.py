@@ -1,6 +1,7 @@
 """A mark in one class is found wherever it is; what classes have by nature is no mark."""
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -8,8 +9,10 @@ from PIL import Image
 
 from graft.audit import mark_findings
 from graft.audit.auditing import look_over
-from graft.audit.marks import Mark, chosen_for_marks, find_marks, laid_together, seen
+from graft.audit.marks import FEWEST, Mark, chosen_for_marks, find_marks, laid_together, seen
 from graft.data.dataset import Dataset
+from graft.data.opening import open_dataset
+from graft.files import cache_folder
 from graft.images.preprocessing import Preprocessing
 from graft.progress import NOBODY
 
@@ -91,6 +94,9 @@ def test_as_many_are_looked_at_of_every_class_that_has_enough() -> None:
     chosen = chosen_for_marks(labels)
     assert np.bincount(labels[chosen]).tolist() == [0, 120, 40] and len(set(chosen.tolist())) == len(chosen)
     assert not len(chosen_for_marks(np.zeros(50, np.int64)))
+    # Of copies, only the first.
+    copies = np.concatenate([np.arange(5), np.repeat(np.arange(5, 155), 2), np.arange(155, 204)])
+    assert np.isin(chosen_for_marks(labels, copies), np.unique(copies, return_index=True)[1]).all()
 
 
 def test_the_marks_of_images_that_have_not_changed_are_those_found_before(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -100,3 +106,42 @@ def test_the_marks_of_images_that_have_not_changed_are_those_found_before(monkey
     assert "class_mark" in {finding.kind for finding in first}
     monkeypatch.setattr(mark_findings, "find_marks", lambda *_: pytest.fail("looked for again"))
     assert look_over(dataset, Preprocessing(32, (0.5,) * 3, (0.5,) * 3), NOBODY).findings == first
+
+
+def test_marks_are_looked_for_in_what_the_look_has_decoded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    images = planted(0.6, (slice(70, 84), slice(40, 54)), (128, 128, 128))
+    for row, (image, label) in enumerate(zip(images, LABELS.tolist(), strict=True)):
+        place = tmp_path / "data" / f"class {label}" / f"{row:03}.png"
+        place.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(image).save(place)
+        if row in (4, 30):
+            place.write_bytes(place.read_bytes()[:200])
+    dataset, preprocessing = open_dataset(tmp_path / "data"), Preprocessing(32, (0.5,) * 3, (0.5,) * 3)
+    expected = look_over(dataset, preprocessing, NOBODY)
+    # Again without the marks, which are then read from the files, as they are when the look itself was kept.
+    for kept in (cache_folder() / "looks").glob("marks-*"):
+        kept.unlink()
+    again = look_over(dataset, preprocessing, NOBODY)
+    assert again.findings == expected.findings and not again.looks.overlays
+    assert {"class_mark", "unreadable"} <= {finding.kind for finding in again.findings}
+    monkeypatch.setenv("GRAFT_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(mark_findings, "upright_rgb", lambda *_: pytest.fail("decoded a second time"))
+    assert look_over(dataset, preprocessing, NOBODY).findings == expected.findings
+
+
+def test_a_class_of_which_too_few_images_can_be_read_is_not_searched(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    number = dict.fromkeys(range(3), 0)
+    for row, (image, label) in enumerate(zip(scenes(1), LABELS.tolist(), strict=True)):
+        place = tmp_path / f"class {label}" / f"{row:03}.png"
+        place.parent.mkdir(exist_ok=True)
+        number[label] += 1
+        if label != 2 or number[label] <= FEWEST:
+            Image.fromarray(image).save(place)
+            if label == 2 and number[label] <= 2:
+                place.write_bytes(b"no image")
+    searched: list[int] = []
+    monkeypatch.setattr(mark_findings, "find_marks", lambda views, labels: searched.extend(labels.tolist()) or ())
+    look_over(open_dataset(tmp_path), Preprocessing(32, (0.5,) * 3, (0.5,) * 3), NOBODY)
+    assert searched.count(0) == searched.count(1) == 40 and 2 not in searched

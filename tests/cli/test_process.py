@@ -1,5 +1,6 @@
 """What the command sets for its own process, and a program that imports graft does not get."""
 
+import os
 import platform
 import subprocess
 import sys
@@ -50,3 +51,29 @@ with at_work(quiet=True):
 def test_a_command_looks_for_garbage_only_in_what_its_own_work_makes(first: str, printed: str) -> None:
     command = [sys.executable, "-c", COLLECTING.format(first=first)]
     assert subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip() == printed
+
+
+MULTIPLYING = """
+import time
+from graft.cli.process import prepare_process
+{first}
+import numpy as np
+square = np.ones((600, 600))
+for _ in range(8):
+    square @ square
+    time.sleep(0.1)
+print(time.process_time())
+"""
+
+
+def test_idle_threads_of_blas_do_not_spin_beside_the_other_work_of_a_command() -> None:
+    environment = {key: value for key, value in os.environ.items() if key != "OPENBLAS_THREAD_TIMEOUT"}
+    spent = []
+    for first in ("", "prepare_process()"):
+        command = [sys.executable, "-c", MULTIPLYING.format(first=first)]
+        threads = environment | {"OPENBLAS_NUM_THREADS": "2"}
+        spent.append(float(subprocess.run(command, capture_output=True, check=True, env=threads).stdout))
+    # Eight products are 40 ms of two cores.
+    if spent[0] < 0.5:
+        pytest.skip("NumPy's products do not leave threads spinning here")
+    assert spent[1] < 0.6 * spent[0]

@@ -322,3 +322,43 @@ def test_the_parts_that_were_frozen_are_not_changed(trunk: Section) -> None:
     output_shape(trunk, SMALL)
     assert all(torch.equal(before[name], tensor) for name, tensor in trunk.state_dict().items())
     assert cache_folder().name == "cache"
+
+
+def test_a_split_may_have_a_precision_of_its_own_whose_engine_is_opened_meanwhile(
+    trunk: Section, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened: list[tuple[str, bool]] = []
+
+    def noted(choice, *how):
+        opened.append((choice.precision, threading.current_thread() is threading.main_thread()))
+        return extraction_open(choice, *how)
+
+    extraction_open = extraction.open_engine
+    monkeypatch.setattr(extraction, "open_engine", noted)
+    splits, exact = {"train": painted(7), "val": painted(5, broken=(2,))}, replace(TORCH, precision="float32")
+    coarse = replace(TORCH, precision="bfloat16")
+    found = extract(trunk, splits, SMALL, coarse, choices={"val": exact})
+    assert sorted(opened) == [("bfloat16", True), ("float32", False)]
+    assert found["train"].values.dtype == torch.bfloat16 and found["val"].values.dtype == torch.float32
+    for name, choice in (("train", coarse), ("val", exact)):
+        assert same(found[name], extract(trunk, {name: splits[name]}, SMALL, choice, use_cache=False)[name])
+    # What is kept needs no engine.
+    opened.clear()
+    extract(trunk, {**splits, "test": painted(3)}, SMALL, coarse, choices={"val": exact})
+    assert opened == [("bfloat16", True)]
+
+
+def test_an_engine_that_cannot_be_opened_is_an_error_only_for_the_split_that_needs_it(
+    trunk: Section, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refusing(choice, *how):
+        if choice.precision == "float32":
+            raise GraftError("no such engine")
+        return extraction_open(choice, *how)
+
+    extraction_open = extraction.open_engine
+    monkeypatch.setattr(extraction, "open_engine", refusing)
+    splits, coarse = {"train": painted(3), "val": painted(2)}, replace(TORCH, precision="bfloat16")
+    with pytest.raises(GraftError, match="no such engine"):
+        extract(trunk, splits, SMALL, coarse, choices={"val": TORCH})
+    assert extract(trunk, {"train": splits["train"]}, SMALL, coarse)["train"].cached

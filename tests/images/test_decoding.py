@@ -3,6 +3,7 @@
 import io
 import struct
 import subprocess
+import sys
 import warnings
 from pathlib import Path
 
@@ -391,3 +392,14 @@ def test_postscript_is_refused_without_starting_a_program(monkeypatch: pytest.Mo
     with pytest.raises(ImageError, match="in one of the formats"):
         decode(encode(scene(), "EPS"))
     assert not started
+
+
+def test_no_module_is_loaded_for_a_format_that_is_never_opened(tmp_path: Path) -> None:
+    Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
+    program = (
+        "import sys; from graft.images.decoding import decode; decode(open(sys.argv[1], 'rb').read()); "
+        "print(sorted(name for name in sys.modules if name.endswith('ImagePlugin')))"
+    )
+    command = [sys.executable, "-c", program, str(tmp_path / "a.png")]
+    loaded = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    assert "PngImagePlugin" in loaded and "EpsImagePlugin" not in loaded and "PdfImagePlugin" not in loaded

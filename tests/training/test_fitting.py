@@ -12,12 +12,11 @@ import pytest
 import torch
 from PIL import Image
 
-from graft.data.dataset import Images
 from graft.features.cache import Activations
 from graft.images.letters import CYRILLIC, dejavu_fonts, render_letters
 from graft.images.preprocessing import Preprocessing
 from graft.models.catalog import build
-from graft.models.network import Config, Network, Section
+from graft.models.network import Config, Network
 from graft.progress import Reporter
 from graft.training import fitting
 from graft.training.examples import computed
@@ -278,9 +277,10 @@ def test_the_score_is_of_the_answers_where_features_are_computed_in_fewer_bits(
     """Depthwise convolutions compute their outputs in float32, whatever they are trained in."""
     told = {}
 
-    def noted(task: Task, trunk: Section, splits: dict[str, Images], *given: Any) -> dict[str, Activations]:
-        told.update(dict.fromkeys(splits, task.choice.precision))
-        return computed(task, trunk, splits, *given)
+    def noted(*given: Any, **named: Any) -> dict[str, Activations]:
+        found = computed(*given, **named)
+        told.update({name: each.values.dtype for name, each in found.items()})
+        return found
 
     monkeypatch.setattr(fitting, "computed", noted)
     torch.manual_seed(0)
@@ -289,7 +289,7 @@ def test_the_score_is_of_the_answers_where_features_are_computed_in_fewer_bits(
     save_model(tmp_path / "model", SavedModel(build(Config("mobilenet_v1_025", 3)), preprocessing, classes))
     base = str(tmp_path / "model")
     run = train(letters, base, level, out=tmp_path / "run", precision="bfloat16", engine="torch", quiet=True)
-    assert told["val"] == "float32" and told.get("train", "bfloat16") == "bfloat16"
+    assert told["val"] == torch.float32 and told.get("train", torch.bfloat16) == torch.bfloat16
     found = evaluate(run.folder, letters, split="val", engine="torch", quiet=True)
     # A letter in two identical fonts counts once in a run.
     assert found.scores is not None and found.scores.top1 == (run.val.with_copies or run.val).top1

@@ -23,6 +23,7 @@ from graft.audit.label_quality import (
 )
 from graft.audit.looking import Looks, look
 from graft.audit.mark_findings import mark_findings
+from graft.audit.marks import chosen_for_marks
 from graft.data.dataset import Dataset, Images, together
 from graft.data.grouping import joined, linked, with_content
 from graft.data.splitting import answerable, stratified_folds
@@ -115,12 +116,15 @@ class LookedOver:
     looks: Looks
 
 
-def look_over(dataset: Dataset, preprocessing: Preprocessing, reporter: Reporter) -> LookedOver:
-    """Look at every image and find whatever can be found without a network.
+def look_over(
+    dataset: Dataset, preprocessing: Preprocessing, reporter: Reporter, looks: Looks | None = None
+) -> LookedOver:
+    """Look at every image, unless `looks` are given, and find whatever can be found without a network.
 
     `preprocessing` decides what a crop would cut off, and how deep samples are read.
     """
-    looks = look_at(dataset, reporter, preprocessing.levels)
+    if looks is None:
+        looks = look_at(dataset, reporter, preprocessing.levels)
     copies = find_copies(dataset, looks, reporter, preprocessing.levels)
     same = alike_by_content(looks)
     kept = kept_together(together(dataset.splits.values()).labels, same, copies.pairs, copies.look_alikes)
@@ -128,7 +132,9 @@ def look_over(dataset: Dataset, preprocessing: Preprocessing, reporter: Reporter
     dataset = replace(dataset, notes=(*dataset.notes, *_divided_nevertheless(dataset, kept)))
     findings = audit_images(dataset, preprocessing, looks, copies, kept)
     marks = mark_findings(dataset, looks, reporter, preprocessing.levels, cache_folder() / LOOKS)
-    return LookedOver(dataset, gravest_first(chain(findings, marks)), looks)
+    found = gravest_first(chain(findings, marks))
+    # What was prepared for the marks would take megabytes from here on.
+    return LookedOver(dataset, found, replace(looks, overlays={}))
 
 
 def _divided_nevertheless(dataset: Dataset, kept: KeptTogether) -> Iterator[str]:
@@ -159,7 +165,7 @@ def _named(dataset: Dataset, labels: np.ndarray) -> str:
 def look_at(dataset: Dataset, reporter: Reporter, levels: Levels = ()) -> Looks:
     """Return what is seen of every image, through all splits; unchanged files are not read again."""
     whole = together(dataset.splits.values())
-    return look(whole, cache_folder() / LOOKS, reporter, levels)
+    return look(whole, cache_folder() / LOOKS, reporter, levels, chosen_for_marks(whole.labels, whole.copies).tolist())
 
 
 @dataclass(frozen=True)

@@ -9,12 +9,15 @@ from __future__ import annotations
 import hashlib
 import os
 import tempfile
+from collections.abc import Collection
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 import numpy as np
 
+from graft.audit.marks import Seen, seen
 from graft.audit.measuring import SIDE, THUMBNAIL, count_colours, measure, reduce
 from graft.data.content import content_digest, unreadable
 from graft.data.dataset import Images
@@ -70,7 +73,8 @@ class Looks:
     """The results of one pass over N images, one row each, in order.
 
     `reasons` maps the row of an image that could not be decoded to a sentence; its columns are zero. Columns may be
-    mapped from a file, so they are read-only.
+    mapped from a file, so they are read-only. `overlays` has images prepared for the search for marks, by row, if they
+    were asked for and decoded in this pass.
     """
 
     digest: np.ndarray  # uint64 (N, 2), of the encoded bytes, or of the pixels of an array
@@ -90,6 +94,7 @@ class Looks:
     colour: np.ndarray  # float32 (N, 3)
     thumbnail: np.ndarray  # uint8 (N, THUMBNAIL, THUMBNAIL)
     reasons: dict[int, str]
+    overlays: dict[int, Seen] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.size)
@@ -102,10 +107,17 @@ class Looks:
         return decoded
 
 
-def look(images: Images, cache: Path | None = None, reporter: Reporter = NOBODY, levels: Levels = ()) -> Looks:
+def look(
+    images: Images,
+    cache: Path | None = None,
+    reporter: Reporter = NOBODY,
+    levels: Levels = (),
+    overlaid: Collection[int] = (),
+) -> Looks:
     """Look at all images except those whose results are in `cache`, a folder.
 
-    Samples deeper than 8 bits are read by `levels`. `reporter` is told, in this thread, how many images are done.
+    Samples deeper than 8 bits are read by `levels`. `reporter` is told, in this thread, how many images are done. Rows
+    in `overlaid` are also prepared for the search for marks, which would otherwise decode them once more.
     Results are kept even when the pass is interrupted; images that could not be decoded are not kept, so the next pass
     tries them again.
     """
@@ -121,13 +133,14 @@ def look(images: Images, cache: Path | None = None, reporter: Reporter = NOBODY,
     table = _empty_table(len(images), cache)
     missing = _fill(table, stamps, before)
     reasons: dict[int, str] = {}
+    overlays: dict[int, Seen | None] = dict.fromkeys(overlaid)
     seen = len(table) - len(missing)
     pool = ThreadPoolExecutor(available_cores(), thread_name_prefix="look")
     try:
         # Matrix products are small here: one thread for each, not all threads for one.
         with threadpool_limits(1, user_api="blas"):
             blocks: list[Future[dict[int, str]]] = [
-                pool.submit(_look_at, images, missing[start : start + BLOCK], stamps, table, levels)
+                pool.submit(_look_at, images, missing[start : start + BLOCK], stamps, table, levels, overlays)
                 for start in range(0, len(missing), BLOCK)
             ]
             for done, block in enumerate(as_completed(blocks), start=1):
@@ -138,7 +151,8 @@ def look(images: Images, cache: Path | None = None, reporter: Reporter = NOBODY,
         if path is not None:
             known = table["stamp"].any(1)
             keep(path, (table if known.all() else table[known]).data, reporter)
-    return _looks(table, dict(sorted(reasons.items())))
+    prepared = {row: each for row, each in overlays.items() if each is not None}
+    return replace(_looks(table, dict(sorted(reasons.items()))), overlays=prepared)
 
 
 def _empty_table(count: int, cache: Path | None) -> np.ndarray:
@@ -156,11 +170,19 @@ def _empty_table(count: int, cache: Path | None) -> np.ndarray:
 
 
 def _looks(table: np.ndarray, reasons: dict[int, str]) -> Looks:
-    return Looks(**{name: table[name] for name in _ROW.names or () if name != "stamp"}, reasons=reasons)
+    columns: dict[str, Any] = {name: table[name] for name in _ROW.names or () if name != "stamp"}
+    return Looks(**columns, reasons=reasons)
 
 
-def _look_at(images: Images, rows: np.ndarray, stamps: np.ndarray, table: np.ndarray, levels: Levels) -> dict[int, str]:
-    """Fill in the rows of `table` for some images; return the reasons for those that cannot be decoded."""
+def _look_at(
+    images: Images,
+    rows: np.ndarray,
+    stamps: np.ndarray,
+    table: np.ndarray,
+    levels: Levels,
+    overlays: dict[int, Seen | None],
+) -> dict[int, str]:
+    """Fill in `rows` of `table`, and of `overlays` those in it; return the reasons for what cannot be decoded."""
     reasons: dict[int, str] = {}
     by_shape: dict[tuple[int, ...], list[tuple[int, np.ndarray, int]]] = {}
     for row in rows.tolist():
@@ -169,6 +191,8 @@ def _look_at(images: Images, rows: np.ndarray, stamps: np.ndarray, table: np.nda
         except ImageError as error:
             reasons[row] = str(error)
             continue
+        if row in overlays:
+            overlays[row] = seen(pixels)
         small = reduce(pixels)
         by_shape.setdefault(small.shape, []).append((row, small, count_colours(pixels)))
     for alike in by_shape.values():

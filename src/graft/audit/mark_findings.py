@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -32,20 +32,18 @@ def mark_findings(
     With `cache`, a folder, the marks of the same images under the same labels are kept.
     """
     whole = together(dataset.splits.values())
-    labels = np.where(looks.decoded, whole.labels, -1)
-    copies = np.arange(len(whole)) if whole.copies is None else whole.copies
-    once = np.unique(copies, return_index=True)[1]
-    rows = once[chosen_for_marks(labels[once])]
+    rows = chosen_for_marks(whole.labels, whole.copies)
+    rows = rows[looks.decoded[rows]]
     if cache is None:
-        marks = _marks(whole, rows, labels[rows], levels, reporter)
+        marks = _marks(whole, rows, looks.overlays, levels, reporter)
     else:
-        named = (looks.digest[rows].tobytes(), labels[rows].tobytes(), str((NUMBERS, *levels)).encode())
+        named = (looks.digest[rows].tobytes(), whole.labels[rows].tobytes(), str((NUMBERS, *levels)).encode())
         path = cache / f"marks-{hashlib.blake2b(b''.join(named)).hexdigest()[:20]}"
         kept = read_kept(path, reporter)
         if kept is not None:
             marks = [_read_mark(each) for each in json.loads(bytes(kept.content))]
         else:
-            marks = _marks(whole, rows, labels[rows], levels, reporter)
+            marks = _marks(whole, rows, looks.overlays, levels, reporter)
             keep(path, json.dumps([{**asdict(mark), "rows": mark.rows.tolist()} for mark in marks]).encode(), reporter)
     for mark in marks:
         yield of_images("class_mark", "warning", _said(mark, dataset.classes[mark.label]), whole, rows[mark.rows])
@@ -55,19 +53,28 @@ def _read_mark(told: dict[str, Any]) -> Mark:
     return Mark(**{**told, "rows": np.array(told["rows"], dtype=np.int64), "area": tuple(told["area"])})
 
 
-def _marks(whole: Images, rows: np.ndarray, labels: np.ndarray, levels: Levels, reporter: Reporter) -> list[Mark]:
-    """Find the marks of the images at `rows`; a mark's own `rows` index into these."""
-    images = _read(whole, rows, levels, reporter)
-    known = np.array([number for number, image in enumerate(images) if image is not None], dtype=np.int64)
-    # Images that changed or vanished since the look may leave a class too small.
-    if len(known) < FEWEST or len(np.unique(labels[known])) < 2:
+def _marks(
+    whole: Images, rows: np.ndarray, prepared: Mapping[int, Seen], levels: Levels, reporter: Reporter
+) -> list[Mark]:
+    """Find the marks of the images at `rows`, reading those not `prepared`; a mark's own `rows` index into `rows`."""
+    images = _read(whole, rows, prepared, levels, reporter)
+    readable = np.array([image is not None for image in images], dtype=bool)
+    # Damaged images, and those that changed or vanished since the look, may leave a class too small.
+    labels, counts = np.unique(whole.labels[rows[readable]], return_counts=True)
+    known = np.flatnonzero(readable & np.isin(whole.labels[rows], labels[counts >= FEWEST]))
+    if np.count_nonzero(counts >= FEWEST) < 2:
         return []
-    found = find_marks(laid_together([image for image in images if image is not None]), labels[known])
+    shown = [image for number in known.tolist() if (image := images[number]) is not None]
+    found = find_marks(laid_together(shown), whole.labels[rows[known]])
     return [replace(mark, rows=known[mark.rows]) for mark in found]
 
 
-def _read(whole: Images, rows: np.ndarray, levels: Levels, reporter: Reporter) -> list[Seen | None]:
+def _read(
+    whole: Images, rows: np.ndarray, prepared: Mapping[int, Seen], levels: Levels, reporter: Reporter
+) -> list[Seen | None]:
     def read(row: int) -> Seen | None:
+        if row in prepared:
+            return prepared[row]
         try:
             return seen(upright_rgb(whole.read(row), levels))
         except (ImageError, OSError):

@@ -62,15 +62,20 @@ class Mark:
     area: tuple[float, float, float, float]
 
 
-def chosen_for_marks(labels: np.ndarray, seed: int = 0) -> np.ndarray:
-    """Return which images are looked at, int64 (n,): a random draw, equally many of each class; -1 is no class."""
+def chosen_for_marks(labels: np.ndarray, copies: np.ndarray | None = None, seed: int = 0) -> np.ndarray:
+    """Return which images are looked at, int64 (n,): a random draw, equally many of each class; -1 is no class.
+
+    Of images with the same number in `copies`, int (N,), only the first counts.
+    """
+    once = np.arange(len(labels)) if copies is None else np.unique(copies, return_index=True)[1]
+    labels = labels[once]
     random = np.random.default_rng(seed)
     rows = np.flatnonzero(labels >= 0)
     rows = rows[np.argsort(labels[rows], kind="stable")]
     found = np.split(rows, np.flatnonzero(np.diff(labels[rows])) + 1) if len(rows) else []
     most = min(MOST_OF_CLASS, max(FEWEST, MOST // max(len(found), 1)))
     chosen = [random.permutation(rows)[:most] for rows in found if len(rows) >= FEWEST]
-    return np.sort(np.concatenate(chosen)) if len(chosen) > 1 else np.empty(0, np.int64)
+    return once[np.sort(np.concatenate(chosen))] if len(chosen) > 1 else np.empty(0, np.int64)
 
 
 @dataclass(frozen=True)

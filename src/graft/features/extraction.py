@@ -1,6 +1,7 @@
 """Run the trunk once: turn images into activations at the cut, or read them from the cache."""
 
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, replace
 from itertools import chain, islice
@@ -57,70 +58,105 @@ def extract(
     *,
     crops: Mapping[str, float] | None = None,
     views: Mapping[str, View | None] | None = None,
+    choices: Mapping[str, Choice] | None = None,
     use_cache: bool = True,
     step: str = "features",
     reporter: Reporter = NOBODY,
 ) -> dict[str, Activations]:
     """Return the activations of each split after `section`: values (n, …) in the precision of `choice`, all finite.
 
-    `crops` gives splits a crop fraction of their own, `views` an augmentation. Activations computed before are read
-    from the cache. Others are computed, decoding ahead of the engine, and cached as far as the budget allows. Without
-    `use_cache`, the cache is neither read nor written. A full disk prevents caching, not the work. `reporter` receives
-    progress as `step`, and notes on a cache that is damaged or cannot be written.
+    `crops` gives splits a crop fraction of their own, `views` an augmentation, `choices` an engine or a precision.
+    Activations computed before are read from the cache. Others are computed, decoding ahead of the engine, and cached
+    as far as the budget allows. Without `use_cache`, the cache is neither read nor written. A full disk prevents
+    caching, not the work. `reporter` receives progress as `step`, and notes on a cache that is damaged or cannot be
+    written.
 
     Raises WeightsError for weights that are not finite, GraftError if finite weights give activations that are not.
     """
     total, before = sum(len(images) for images in splits.values()), 0
-    engine: Engine | None = None
-    own, results = preprocessing, {}
-    digests: dict[Preprocessing, str] = {}
+    own, of_split, results = preprocessing, {name: (choices or {}).get(name, choice) for name in splits}, {}
+    digests: dict[tuple[Preprocessing, Choice], str] = {}
     stamps: dict[int, tuple[str, ...]] = {}
-    for name, images in splits.items():
-        preprocessing = replace(own, crop_fraction=(crops or {}).get(name, own.crop_fraction))
-        if preprocessing not in digests:
-            digests[preprocessing] = section_digest(section, preprocessing, choice.precision, choice.arithmetic)
-        digest = digests[preprocessing]
-        view = (views or {}).get(name)
-        path = entry_path(digest if view is None else f"{digest} {view}", images) if use_cache else None
-        rows = kept_rows() if view is None else None
-        found = None if path is None or rows is not None else read_entry(path, reporter)
-        if found is None:
-
-            def tell(done: int, start: int = before) -> None:
-                reporter.step(step, start + done, total)
-
-            def compute(
-                images: Images,
-                path: Path | None = None,
-                preprocessing: Preprocessing = preprocessing,
-                view: View | None = view,
-                tell: Callable[[int], None] = tell,
-            ) -> Activations:
-                nonlocal engine
+    with closing(_Engines(section, own, reporter)) as engines:
+        for name, images in splits.items():
+            preprocessing = replace(own, crop_fraction=(crops or {}).get(name, own.crop_fraction))
+            choice, view = of_split[name], (views or {}).get(name)
+            if (preprocessing, choice) not in digests:
+                digests[preprocessing, choice] = _digest(section, preprocessing, choice)
+            digest = digests[preprocessing, choice]
+            path = entry_path(digest if view is None else f"{digest} {view}", images) if use_cache else None
+            rows = kept_rows() if view is None else None
+            found = None if path is None or rows is not None else read_entry(path, reporter)
+            if found is None:
                 source = Source(section, images, preprocessing, choice, view)
-                decoding = _decoded(source, [range(len(images))])
-                if engine is None:
-                    _check_weights(section)
-                    if path is None or not is_shared(path):
-                        decoding = _begun(decoding)
-                    engine = open_engine(choice, section, preprocessing, reporter)
-                return _compute(engine, source, decoding, path, reporter, tell)
 
-            if rows is None:
-                found = compute(images, path)
-            else:
-                if id(images) not in stamps:
-                    stamps[id(images)] = tuple(images.stamps())
-                found = rows.completed(digest, images, stamps[id(images)], compute)
-        before += len(images)
-        reporter.step(step, before, total)
-        results[name] = found
+                def tell(done: int, start: int = before) -> None:
+                    reporter.step(step, start + done, total)
+
+                def compute(
+                    images: Images,
+                    path: Path | None = None,
+                    source: Source = source,
+                    tell: Callable[[int], None] = tell,
+                ) -> Activations:
+                    source = replace(source, images=images)
+                    decoding = _decoded(source, [range(len(images))])
+                    if not engines.begun:
+                        _check_weights(section)
+                        if path is None or not is_shared(path):
+                            decoding = _begun(decoding)
+                        others = [each for each in splits if of_split[each] != source.choice]
+                        missing = (each for each in others if not is_kept(section, splits[each], own, of_split[each]))
+                        engines.begin({of_split[each] for each in missing})
+                    return _compute(engines.opened(source.choice), source, decoding, path, reporter, tell)
+
+                if rows is None:
+                    found = compute(images, path)
+                else:
+                    if id(images) not in stamps:
+                        stamps[id(images)] = tuple(images.stamps())
+                    found = rows.completed(digest, images, stamps[id(images)], compute)
+            before += len(images)
+            reporter.step(step, before, total)
+            results[name] = found
     return results
+
+
+class _Engines:
+    """The engines of one section. While the first one is opened and runs, another thread opens those needed later.
+
+    Opening an engine keeps one core busy for half a second.
+    """
+
+    def __init__(self, section: Section, preprocessing: Preprocessing, reporter: Reporter) -> None:
+        self._how = section, preprocessing, reporter
+        self._opened: dict[Choice, Engine] = {}
+        self._later: dict[Choice, Future[Engine]] = {}
+        self._pool = ThreadPoolExecutor(1, thread_name_prefix="engine")
+        self.begun = False
+
+    def begin(self, needed_later: Iterable[Choice]) -> None:
+        self.begun = True
+        self._later = {choice: self._pool.submit(open_engine, choice, *self._how) for choice in needed_later}
+
+    def opened(self, choice: Choice) -> Engine:
+        """Return the engine of a choice. Raises what `open_engine` raises."""
+        if choice not in self._opened:
+            later = self._later.get(choice)
+            self._opened[choice] = open_engine(choice, *self._how) if later is None else later.result()
+        return self._opened[choice]
+
+    def close(self) -> None:
+        self._pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _digest(section: Section, preprocessing: Preprocessing, choice: Choice) -> str:
+    return section_digest(section, preprocessing, choice.precision, choice.arithmetic)
 
 
 def is_kept(section: Section, images: Images, preprocessing: Preprocessing, choice: Choice) -> bool:
     """Return whether the cache holds the activations of these images, so that nothing needs to be computed."""
-    return entry_path(section_digest(section, preprocessing, choice.precision, choice.arithmetic), images).is_file()
+    return entry_path(_digest(section, preprocessing, choice), images).is_file()
 
 
 def activation_bytes(count: int, row_shape: tuple[int, ...], precision: str) -> int:
@@ -270,10 +306,7 @@ def _decoded(source: Source, ranges: Iterable[range]) -> Generator[Batch, None, 
 
 
 def _begun(decoding: Generator[Batch, None, None]) -> Generator[Batch, None, None]:
-    """Wait for the first batch; the next ones are decoded while the caller does something else, then all are yielded.
-
-    Opening an engine keeps one core busy for half a second.
-    """
+    """Wait for the first batch; the next ones are decoded while an engine is opened, then all are yielded."""
     first = list(islice(decoding, 1))
 
     def all_of_them() -> Generator[Batch, None, None]:

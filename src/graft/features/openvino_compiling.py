@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from graft.errors import GraftError, WeightsError
 from graft.features.cache import section_digest
@@ -38,21 +39,25 @@ def _largest_map(section: nn.Module, preprocessing: Preprocessing) -> int:
 
     It is found by computing one: meta tensors would cost torch seconds of imports.
     """
-    sizes = [0]
-
-    def look(module: nn.Module, given: Any, made: Any) -> None:
-        if isinstance(made, Tensor):
-            sizes.append(4 * made.numel())
-
-    hooks = [module.register_forward_hook(look) for module in section.modules()]
+    sizes = _Sizes()
     shape = (1, preprocessing.channels, preprocessing.size, preprocessing.size)
-    try:
-        with torch.inference_mode():
-            section.eval()(torch.zeros(shape))
-    finally:
-        for hook in hooks:
-            hook.remove()
-    return max(sizes)
+    with torch.inference_mode(), sizes:
+        section.eval()(torch.zeros(shape))
+    return sizes.largest
+
+
+class _Sizes(TorchFunctionMode):
+    """Note the size in bytes of the largest tensor that any function returns; hooks would see other threads' runs."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.largest = 0
+
+    def __torch_function__(self, function: Any, types: Any, arguments: Any = (), settings: Any = None) -> Any:
+        made = function(*arguments, **(settings or {}))
+        if isinstance(made, Tensor):
+            self.largest = max(self.largest, 4 * made.numel())
+        return made
 
 
 def compile_section(

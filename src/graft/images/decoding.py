@@ -12,6 +12,8 @@ import struct
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import cache
+from importlib import import_module
 
 import numpy as np
 import simplejpeg
@@ -46,6 +48,8 @@ MAX_REDUCED, MAX_REDUCED_IN_SCANS = 210_000_000, 112_000_000
 # Raster formats in which people keep photographs and scans, by Pillow's names, recognised by the first bytes of a file.
 # No other format is opened: to read EPS or WMF, Pillow may start another program.
 FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "AVIF", "TIFF", "JPEG2000", "BMP", "PPM")
+# Pillow's modules for these are named like the formats, except for two.
+PLUGINS = {"WEBP": "WebP", "JPEG2000": "Jpeg2K"}
 
 # Formats that need a library which graft does not install.
 OPTIONAL_FORMATS = ("HEIF", "DICOM", "JXL")
@@ -313,7 +317,7 @@ def _opener(data: bytes) -> tuple[str, Callable[[io.BytesIO, str], ImageFile.Ima
     # Not `Image.open`, which warns of large images and odd camera files before their size can be checked.
     if data.startswith(JPEG):
         return "JPEG", JpegImagePlugin.JpegImageFile
-    Image.init()
+    _load_plugins()
     beginning = data[:16].ljust(16, b"\0")  # some checks read beyond the end of a short file
     for name in FORMATS:
         # AVIF depends on how Pillow was built; a build that cannot read it returns a message instead.
@@ -331,6 +335,13 @@ def _opener(data: bytes) -> tuple[str, Callable[[io.BytesIO, str], ImageFile.Ima
         f"expected an image in one of the formats {', '.join(FORMATS)}, got {len(data):,} bytes "
         f"that start with {data[:12]!r}{f', {kind}' if kind else ''}: replace the file or leave it out"
     )
+
+
+@cache
+def _load_plugins() -> None:
+    # Not `Image.init`, which would also load the plugins of thirty formats that are never opened.
+    for name in FORMATS:
+        import_module(f"PIL.{PLUGINS.get(name, name.title())}ImagePlugin")
 
 
 def _check_size(width: int, height: int, name: str = "JPEG", most: int | None = None) -> None:

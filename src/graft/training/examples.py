@@ -13,6 +13,7 @@ from torch import Tensor
 from graft.data.dataset import TRAIN, Images
 from graft.data.loading import batches, decoded_once
 from graft.features.cache import Activations
+from graft.features.engine import Choice
 from graft.features.extraction import activation_bytes, extract, output_shape
 from graft.features.rows import kept_rows
 from graft.files import cache_budget
@@ -148,15 +149,27 @@ def computed(
     step: str,
     crops: dict[str, float] | None = None,
     views: dict[str, View | None] | None = None,
+    choices: dict[str, Choice] | None = None,
 ) -> dict[str, Activations]:
-    """Return the output of `trunk` for the images of each split; images in several splits are decoded once."""
+    """Return the output of `trunk` for the images of each split; images in several splits are decoded once.
+
+    `crops`, `views` and `choices` are what some splits have of their own, as for `extract`.
+    """
     seen = Counter(map(id, splits.values()))
     shared = {id(images): decoded_once(images) for images in splits.values() if seen[id(images)] > 1}
     splits = {name: shared.get(id(images), images) for name, images in splits.items()}
     trunk, width = _of_all_stages(task, trunk)
     trunk.eval()
     found = extract(
-        trunk, splits, task.preprocessing, task.choice, crops=crops, views=views, step=step, reporter=task.reporter
+        trunk,
+        splits,
+        task.preprocessing,
+        task.choice,
+        crops=crops,
+        views=views,
+        choices=choices,
+        step=step,
+        reporter=task.reporter,
     )
     return {name: replace(each, values=last_stages(each.values, width)) for name, each in found.items()}
 

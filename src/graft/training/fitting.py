@@ -270,13 +270,10 @@ def _fit_head(task: Task, plan: Plan, fitted_on: tuple[str, ...]) -> Trained:
     judged = {name: dataset.splits[name] for name in held_out}
     if dataset.label_sets is not None:
         check_in_memory(sum(map(len, images.values())), sum(network.head_blocks(kind)))
-    before_head, answering = network.before_head(kind), _as_answered(task)
-    if answering.choice == task.choice:
-        found = computed(task, before_head, {**images, **judged}, "features", of_view)
-    else:
-        # Held-out images are seen as the saved classifier will see them, so that their score is that of its answers.
-        found = computed(task, before_head, images, "features", of_view)
-        found |= computed(answering, before_head, judged, "features of what is held out") if judged else {}
+    # Held-out images are seen as the saved classifier will see them, so that their score is that of its answers.
+    as_answered = dict.fromkeys(judged, _as_answered(task).choice)
+    trunk = network.before_head(kind)
+    found = computed(task, trunk, {**images, **judged}, "features", of_view, choices=as_answered)
     skipped = skipped_of(dataset.splits, {name: found[name] for name in dataset.splits})
     check_readable(task, skipped)
     labels = {name: targets_of(dataset, dataset.splits[name].take(found[name].indices)) for name in dataset.splits}

@@ -76,11 +76,11 @@ def _look(waiting: int, data: str, *options: object) -> NoReturn:
         dataset = open_dataset(data, *options)  # type: ignore[arg-type]
         levels, _ = levels_of(dataset)
         reporter = Reporter(step=go_on)
-        look_at(dataset, reporter, levels)
+        looks = look_at(dataset, reporter, levels)
         if len(dataset) <= FEW:
             # The rest takes less than a second, and would be lost if it were stopped.
             signal.signal(signal.SIGTERM, signal.SIG_IGN)
-            look_over(dataset, Preprocessing(1, (0.0,) * 3, (1.0,) * 3, levels=levels), reporter)
+            look_over(dataset, Preprocessing(1, (0.0,) * 3, (1.0,) * 3, levels=levels), reporter, looks)
     finally:
         os._exit(0)
 

@@ -36,7 +36,7 @@ from graft.workflows.advise import decide_on
 from graft.workflows.arguments import Arguments, base_of, images_of
 from graft.workflows.contact_sheet import write_contact_sheet
 from graft.workflows.measured import read_measured
-from graft.workflows.prepare import prepare
+from graft.workflows.prepare import Prepared, prepare
 from graft.workflows.run import PLAN_FILE, SPLIT_FILE, near
 from graft.workflows.run_folder import check_outside_images
 from graft.workflows.unseen import leakage
@@ -118,7 +118,6 @@ def decide(
     `images` are the data if they were given in memory and have no path. A resumed run keeps what was decided `before`;
     a new one goes to `place`. Raises InputError if the data or the base have changed since.
     """
-    seed, recipe = arguments.seed, arguments.recipe
     prepared = prepare(
         images_of(arguments, arguments.split_file, images),
         base_of(arguments, arguments.image_size),
@@ -127,67 +126,95 @@ def decide(
         scratch=arguments.level == "scratch",
         as_is=arguments.level == "as-is",
         multi_label=True,
-        seed=seed,
+        seed=arguments.seed,
         reporter=reporter,
     )
     if before is None and writes:
         apart = [Path(each) for each in (arguments.val, arguments.test) if each is not None]
         check_outside_images(place, Path(arguments.data), prepared.dataset, apart)
-    start, findings = prepared.start, prepared.findings
-    chosen = plan_level(arguments.level, start.network, start.pretrained)
+    start = prepared.start
+    given = plan_level(arguments.level, start.network, start.pretrained)
     if prepared.dataset.label_sets is not None:
-        check_several_labels(arguments.level, recipe)
+        check_several_labels(arguments.level, arguments.recipe)
     if arguments.strict:
-        _refuse_unreadable(findings)
-    own_val = not len(prepared.dataset.splits.get(VAL, ()))
-    dataset = with_validation(prepared.dataset, seed)
+        _refuse_unreadable(prepared.findings)
+    dataset = with_validation(prepared.dataset, arguments.seed)
     digest = section_digest(start.network, start.preprocessing, "", "")
     # For images that were looked over, the split file has digests of their content.
     unread = [images for images in dataset.splits.values() if images.digests is None]
     stamps = stamps_digest(unread) if unread else None
     if before is not None:
         _check_unchanged(before, dataset, digest, stamps, arguments)
-    if arguments.level == "as-is":
-        start = _read_in_classes(start, dataset.classes, arguments.class_map)
-    else:
-        start = with_usual_head(start)
-    deadline = None if arguments.time_limit is None else started + arguments.time_limit
-    few = len(dataset.splits[TRAIN]) <= REFIT_UP_TO
-    task = Task.of(dataset, start, prepared.choice, recipe, seed=seed, reporter=reporter, deadline=deadline)
-    task = replace(task, refit=arguments.refit and own_val and few and arguments.level != "as-is")
-    task = replace(task, raced=arguments.level == "auto" and start.pretrained, strict=arguments.strict)
+    own_val = not len(prepared.dataset.splits.get(VAL, ()))
+    task = _task_of(arguments, replace(prepared, dataset=dataset), own_val, started, reporter)
+    start = task.base
     if before is not None:
         # The decisions a run began with stand, and need not be tried again.
         recipe = replace(task.recipe, flip=before.plan.get("flip", True))
         task = replace(task, recipe=recipe, refit=before.plan.get("refit", False))
-    elif chosen.cut not in start.network.cuts[-2:] or arguments.level == "auto":
+    elif given.cut not in start.network.cuts[-2:] or arguments.level == "auto":
         task = with_flips_tried(task)
     if sheet is not None:
-        reporter.note(write_contact_sheet(sheet, dataset.splits[TRAIN], start.preprocessing, task.recipe, seed))
-    said: dict[str, Any] = {}
-    measured: Measured | None = None
-    began, took = time.perf_counter(), None
-    # The number of processes may change before the end, so with several the fit on all images is left to all of them.
-    ahead = arguments.processes is None
+        reporter.note(write_contact_sheet(sheet, dataset.splits[TRAIN], task.preprocessing, task.recipe, task.seed))
     if before is not None:
-        measured = read_measured(before.folder)
-        said = before.plan
-        chosen = _planned_before(before, start)
-    elif arguments.level == "auto" and start.pretrained and dataset.label_sets is not None:
-        chosen, measured = race_by_labels(task, own_val, ahead)
-        took = time.perf_counter() - began
-    elif arguments.level == "auto" and start.pretrained:
-        advice, measured = decide_on(task, own_val=own_val, ahead=ahead)
-        said, chosen = advice.to_dict(), advice.plan
-        took = time.perf_counter() - began
+        level = _Level(_planned_before(before, start), before.plan, read_measured(before.folder))
+    elif task.raced:
+        # The number of processes may change before the end, so with several the fit on all images is left to all.
+        level = _raced(task, own_val, ahead=arguments.processes is None)
     else:
-        chosen = with_reach_tried(task, chosen)
-    notes = [*dataset.notes, *start.notes, *leakage(dataset), *([said["warning"]] if said.get("warning") else [])]
-    if chosen.cut in start.network.cuts[-2:]:
-        notes += _ignored(arguments.recipe, chosen.level)
-    said = {**chosen.to_dict(), **said, "base": digest, "flip": task.recipe.flip, "refit": task.refit}
+        level = _Level(with_reach_tried(task, given), {})
+    warning = level.said.get("warning")
+    notes = [*dataset.notes, *start.notes, *leakage(dataset), *([warning] if warning else [])]
+    if level.plan.cut in start.network.cuts[-2:]:
+        notes += _ignored(arguments.recipe, level.plan.level)
+    said = {**level.plan.to_dict(), **level.said, "base": digest, "flip": task.recipe.flip, "refit": task.refit}
     said |= {"stamps": stamps}
-    return _announced(Decided(task, chosen, findings, tuple(notes), said, measured, prepared.looks, took), writes)
+    decided = Decided(
+        task, level.plan, prepared.findings, tuple(notes), said, level.measured, prepared.looks, level.seconds
+    )
+    return _announced(decided, writes)
+
+
+@dataclass(frozen=True)
+class _Level:
+    """The plan of a level; `said`, `measured` and `seconds` are fields of `Decided`."""
+
+    plan: Plan
+    said: dict[str, Any]
+    measured: Measured | None = None
+    seconds: float | None = None
+
+
+def _raced(task: Task, own_val: bool, ahead: bool) -> _Level:
+    """Choose the level by measuring; `own_val` says that graft set val aside itself, `ahead` is as for `decide_on`."""
+    began = time.perf_counter()
+    if task.dataset.label_sets is not None:
+        plan, measured = race_by_labels(task, own_val, ahead)
+        return _Level(plan, {}, measured, time.perf_counter() - began)
+    advice, measured = decide_on(task, own_val=own_val, ahead=ahead)
+    return _Level(advice.plan, advice.to_dict(), measured, time.perf_counter() - began)
+
+
+def _task_of(arguments: Arguments, prepared: Prepared, own_val: bool, started: float, reporter: Reporter) -> Task:
+    """Return the task before levels and flips are decided; `own_val` says that graft set val aside itself."""
+    dataset, start = prepared.dataset, prepared.start
+    if arguments.level == "as-is":
+        start = _read_in_classes(start, dataset.classes, arguments.class_map)
+    else:
+        start = with_usual_head(start)
+    few = len(dataset.splits[TRAIN]) <= REFIT_UP_TO
+    return Task.of(
+        dataset,
+        start,
+        prepared.choice,
+        arguments.recipe,
+        seed=arguments.seed,
+        reporter=reporter,
+        deadline=None if arguments.time_limit is None else started + arguments.time_limit,
+        refit=arguments.refit and own_val and few and arguments.level != "as-is",
+        raced=arguments.level == "auto" and start.pretrained,
+        strict=arguments.strict,
+    )
 
 
 def _ignored(recipe: Recipe, level: str) -> list[str]:

@@ -1,6 +1,7 @@
 """Gather the values of a run's page from what the run left in its folder."""
 
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -55,9 +56,12 @@ def gather(
     album = Album(material.dataset, material.levels)
     chosen = Chosen(material, judged_on)
     findings = [finding_of(row) for row in material.audit.get("findings", ())]
-    evidence = evidence_of(classifier, material.dataset, chosen.name, chosen.looked_into())
-    alike = [(each.split, each.index) for found in evidence.nearest.values() for each in found]
-    album.make([*chosen.places(), *finding_places(material, album), *alike])
+    with ThreadPoolExecutor(1, thread_name_prefix="album") as pool:
+        # Maps leave half of the cores idle.
+        made = pool.submit(album.make, [*chosen.places(), *finding_places(material, album)])
+        evidence = evidence_of(classifier, material.dataset, chosen.name, chosen.looked_into())
+        made.result()
+    album.make((each.split, each.index) for found in evidence.nearest.values() for each in found)
     findings = with_images(findings, material, album)
     trust = None if judged_on is None else _trust(judged_on, material.kept, material.folder)
     sliced = () if judged_on is None else _slices(material, answers, judged_on)
