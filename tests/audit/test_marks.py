@@ -142,6 +142,23 @@ def test_a_class_of_which_too_few_images_can_be_read_is_not_searched(
             if label == 2 and number[label] <= 2:
                 place.write_bytes(b"no image")
     searched: list[int] = []
-    monkeypatch.setattr(mark_findings, "find_marks", lambda views, labels: searched.extend(labels.tolist()) or ())
+    monkeypatch.setattr(
+        mark_findings, "find_marks", lambda views, labels, among: searched.extend(labels.tolist()) or ()
+    )
     look_over(open_dataset(tmp_path), Preprocessing(32, (0.5,) * 3, (0.5,) * 3), NOBODY)
     assert searched.count(0) == searched.count(1) == 40 and 2 not in searched
+
+
+def test_of_very_many_classes_a_few_at_a_time_are_laid_over_each_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    images = planted(1.0, (slice(6, 20), slice(6, 20)), (230, 40, 200))
+    images[1::2] = scenes(1)[1::2]
+    labels = [f"class {label} {row % 2}" for row, label in enumerate(LABELS.tolist())]
+    dataset = Dataset.from_arrays(images, labels)
+    held: list[int] = []
+    together = mark_findings.laid_together
+    monkeypatch.setattr(mark_findings, "laid_together", lambda shown: held.append(len(shown)) or together(shown))
+    monkeypatch.setattr(mark_findings, "MOST", 24)
+    findings = look_over(dataset, Preprocessing(32, (0.5,) * 3, (0.5,) * 3), NOBODY).findings
+    assert held == [40, 40, 40]
+    marked = [finding.message for finding in findings if finding.kind == "class_mark"]
+    assert len(marked) == 1 and "'class 1 0'" in marked[0]

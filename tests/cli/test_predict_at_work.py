@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from unittest.mock import patch
@@ -142,3 +143,35 @@ def test_several_views_are_told_with_what_they_are_worth(run: str, letters: Path
     done = graft("predict", run, letters / "00.png", "--tta", "flip", "--format", "jsonl")
     assert done.returncode == 0 and len(done.stdout.splitlines()) == 1
     assert "cannot be measured here" in done.stderr and "a model without its run" in done.stderr
+
+
+@pytest.mark.parametrize("ending", ["csv", "jsonl"])
+def test_a_watched_folder_is_not_continued_with_other_columns_or_another_model(
+    run: str, letters: Path, tmp_path: Path, ending: str
+) -> None:
+    folder, out = tmp_path / "in", tmp_path / f"out.{ending}"
+    folder.mkdir()
+    (folder / "00.png").write_bytes((letters / "00.png").read_bytes())
+
+    def looks(_: Path) -> Iterator[list[Path]]:
+        yield sorted(folder.iterdir())
+        raise KeyboardInterrupt
+
+    other = tmp_path / "other"
+    shutil.copytree(run, other)
+    config = next(other.rglob("config.json"))
+    config.write_text(config.read_text() + "\n")
+    with patch.object(work.watch, "__kwdefaults__", {**work.watch.__kwdefaults__, "looks": looks}):
+        assert graft("predict", run, "--watch", folder, "--out", out, "--top", 2).returncode == 130
+        written = out.read_text()
+        for model, top in ((run, 1), (other, 2)):
+            refused = graft("predict", model, "--watch", folder, "--out", out, "--top", top, "--resume")
+            assert refused.returncode == 2 and "another model or other options" in refused.stderr, refused.stderr
+        # A file of an earlier version has no description of its job beside it.
+        (tmp_path / f".out.{ending}.job.json").unlink()
+        if ending == "csv":
+            refused = graft("predict", run, "--watch", folder, "--out", out, "--top", 1, "--resume")
+            assert refused.returncode == 2 and "other options" in refused.stderr
+        assert out.read_text() == written
+        assert graft("predict", run, "--watch", folder, "--out", out, "--top", 2, "--resume").returncode == 130
+    assert out.read_text() == written

@@ -3,6 +3,7 @@
 import io
 import threading
 import time
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,7 +13,7 @@ import torch
 from PIL import Image
 
 from graft.data.dataset import WHOLE, Images
-from graft.data.loading import DecodedOnce, batches, decoded_once, least_side, load_image
+from graft.data.loading import DecodedOnce, ahead, available_cores, batches, decoded_once, least_side, load_image
 from graft.data.opening import open_dataset
 from graft.data.readers.folder import Files
 from graft.errors import ImageError
@@ -254,3 +255,14 @@ def test_what_was_decoded_is_not_read_again_as_far_as_there_is_room(
     assert reads.count(0) == 1 and reads.count(3) == 3
     with pytest.raises(ValueError, match="read-only"):
         once.source.decoded(0, least_side(preprocessing))[:] = 0
+
+
+def test_only_a_few_are_computed_before_the_first_is_used() -> None:
+    begun: list[int] = []
+    with closing(ahead(lambda number: begun.append(number) or number**2, range(1000))) as results:
+        assert next(results) == 0
+        time.sleep(0.1)
+        assert len(begun) <= 2 * available_cores() + 1
+        assert [*results] == [number**2 for number in range(1, 1000)]
+    with pytest.raises(ZeroDivisionError):
+        list(ahead(lambda number: 1 // number, [2, 1, 0]))

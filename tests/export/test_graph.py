@@ -9,9 +9,10 @@ import torch
 from PIL import Image
 
 from graft.export.facts import Facts
-from graft.export.graph import FromPixels, PoolAsProducts, to_squares
+from graft.export.graph import FromPixels, PoolAsProducts, scaled, to_squares
 from graft.export.recording import write_onnx, write_torch
 from graft.export.running import open_exported, open_torch
+from graft.images import squares
 from graft.images.preprocessing import Preprocessing
 from graft.images.resizing import mean_colour, to_square
 from graft.models.catalog import build
@@ -99,3 +100,16 @@ def test_a_network_with_parts_named_as_its_list_of_stages_is_recorded_by_torch(t
     alone = torch.export.load(str(tmp_path / "model.pt2")).module()(torch.from_numpy(pixels))
     assert np.abs(alone.numpy() - expected).max() < 1e-6
     assert all(each.requires_grad for each in saved.network.parameters())
+
+
+def test_a_letterboxed_side_is_the_same_whole_number_in_float32() -> None:
+    for size in (96, 160, 224, 299):
+        for longer in (*range(1, 400), 1537, 4000, 65_535):
+            sides = range(1, longer + 1, max(1, longer // 400))
+            found = scaled(torch.tensor(sides, dtype=torch.float32), torch.tensor(float(longer)), size)
+            assert found.tolist() == [squares.scaled(side, longer, size) for side in sides], (size, longer)
+    # A tie, which fractions may round either way.
+    preprocessing = Preprocessing(160, (0.5,) * 3, (0.5,) * 3, "letterbox")
+    pixels = np.full((135, 192, 3), 255, np.uint8)
+    (found,) = to_squares(torch.from_numpy(pixels)[None], preprocessing, mean_colour(preprocessing)[:, None, None])
+    assert torch.equal(found, to_square(pixels, preprocessing).float())

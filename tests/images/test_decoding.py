@@ -403,3 +403,12 @@ def test_no_module_is_loaded_for_a_format_that_is_never_opened(tmp_path: Path) -
     command = [sys.executable, "-c", program, str(tmp_path / "a.png")]
     loaded = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     assert "PngImagePlugin" in loaded and "EpsImagePlugin" not in loaded and "PdfImagePlugin" not in loaded
+
+
+def test_a_format_that_this_pillow_lacks_keeps_no_other_from_being_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
+    monkeypatch.setitem(sys.modules, "PIL.AvifImagePlugin", None)
+    decoding._load_plugins.cache_clear()
+    assert decode((tmp_path / "a.png").read_bytes()).shape == (8, 8, 3)

@@ -17,6 +17,7 @@ from graft.serving.gathering import Entry
 from graft.serving.job import Job
 from graft.serving.on_ray import Done, predict_in_parts
 from graft.serving.prediction import Prediction
+from graft.weights import hub
 from graft.weights.base import load_base
 from graft.weights.saved import SavedModel, save_model
 
@@ -157,3 +158,21 @@ def test_of_several_labels_the_one_that_the_probability_is_of_is_named(
     assert [row["likeliest"] for row in found] == [row["label"] for row in found] and len(found) == 50
     with pytest.raises(InputError, match="one label for `error_budget`, `sets` and `abstain`"):
         on_ray.predict_on_ray(several, entries, tmp_path / "other", asked | {"sets": "90%"})
+
+
+def test_a_folder_begun_with_one_model_of_the_hub_is_not_continued_with_another(
+    entries: list[Entry], several: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    base = load_base("latin_letters")
+    other = tmp_path / "other"
+    save_model(other, SavedModel(base.network, base.preprocessing, LATIN[::-1], thresholds=(0.5,) * len(LATIN)))
+    on_hub = {"owner/one": several, "owner/two": other}
+    given: list[object] = []
+    monkeypatch.setattr(hub, "fetch_from_hub", lambda name: on_hub[name])
+    monkeypatch.setattr(on_ray, "check_installed", lambda: None)
+    monkeypatch.setattr(on_ray, "ray_hands", lambda run, *_: given.append(run) or nullcontext(Fake()))
+    asked = {"top": 1, "precision": "auto", "error_budget": None, "sets": None, "abstain": False}
+    on_ray.predict_on_ray("hf:owner/one", entries, tmp_path / "out", asked)
+    assert given == ["hf:owner/one"]
+    with pytest.raises(InputError, match="another model"):
+        on_ray.predict_on_ray("hf:owner/two", entries, tmp_path / "out", asked)

@@ -18,6 +18,10 @@ from crafted import encode as encoded
 from crafted import png, scene
 from running import Served, client_of, served
 
+from graft.serving import intake
+from graft.serving.intake import read_json
+from graft.serving.refusal import Refusal
+
 httpx = pytest.importorskip("httpx")
 
 PNG = encoded(scene(), "PNG")
@@ -182,6 +186,21 @@ def test_a_wrong_tensor_is_refused_in_a_sentence(value: object, words: str, clie
     answer = client.post("/v2/models/letters/infer", json=value)
     assert answer.status_code in (400, 413) and set(answer.json()) == {"error", "id"}
     assert words in answer.json()["error"]
+
+
+@pytest.mark.parametrize("length", ["9" * 5000, "x", "-1", "\u0663", "99"])
+def test_a_length_of_the_json_that_is_none_is_refused(length: str, client: "httpx.Client") -> None:
+    headers = {"Inference-Header-Content-Length": length.encode()}
+    answer = client.post("/v2/models/letters/infer", content=b"{}", headers=headers)
+    assert answer.status_code == 400 and "the bytes of the JSON" in answer.json()["error"]
+
+
+def test_json_that_would_keep_everybody_waiting_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert read_json(b"[1,2,3]") == [1, 2, 3]
+    monkeypatch.setattr(intake, "MOST_VALUES", 1)
+    with pytest.raises(Refusal, match="bytes of a tensor after the JSON") as refused:
+        read_json(b"[1,2,3]")
+    assert refused.value.status == 413
 
 
 def test_the_open_inference_protocol_is_spoken(client: "httpx.Client") -> None:

@@ -100,3 +100,11 @@ def test_a_model_without_its_run_shows_its_filters(run: Path, tmp_path: Path) ->
     made = graft.explain_network(model, quiet=True)
     assert len(made.notes) == 2 and made.similarity is None and made.favourites == ()
     assert "Filters of the first layer" in (model / "explanations" / "1" / "index.html").read_text()
+
+
+def test_a_list_of_names_and_a_place_without_images_are_refused(run: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="got - for a list on stdin"):
+        graft.explain(run, "-", quiet=True)
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(InputError, match="empty"):
+        graft.explain(run, tmp_path / "empty", quiet=True)

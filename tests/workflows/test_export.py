@@ -7,6 +7,7 @@ import pickle
 import stat
 import subprocess
 import sys
+import weakref
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -31,7 +32,7 @@ from graft.models.catalog import build
 from graft.models.network import Config
 from graft.weights.saved import SavedModel, load_model, save_model
 from graft.workflows import export as export_module
-from graft.workflows import export_timm
+from graft.workflows import export_check, export_timm
 
 
 @pytest.fixture(scope="module")
@@ -402,3 +403,26 @@ def test_a_folder_of_timms_is_kept_where_its_network_gives_the_logits(
     (tmp_path / "letters" / "notes.txt").write_text("mine")
     with pytest.raises(InputError, match="something else"):
         graft.export(for_timm, "timm", check=letters, out=tmp_path / "letters", overwrite=True, quiet=True)
+
+
+def test_an_ending_in_capitals_is_written_too(run: Path, tmp_path: Path) -> None:
+    made = graft.export(run, "openvino", out=tmp_path / "LETTERS.XML", quiet=True)
+    assert made.file.is_file() and graft.load(made.file).classes == made.classes
+
+
+def test_of_the_images_to_check_on_one_at_a_time_is_decoded(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two hundred photographs of a camera, decoded, take 7 GB."""
+    whole, alive, most = export_check.whole_pixels, [0], [0]
+
+    def noted(data: bytes | np.ndarray, levels: Any) -> np.ndarray:
+        pixels = whole(data, levels)
+        alive[0] += 1
+        most.append(alive[0])
+        weakref.finalize(pixels, lambda: alive.append(alive.pop() - 1))
+        return pixels
+
+    monkeypatch.setattr(export_check, "whole_pixels", noted)
+    graft.export(run, out=tmp_path / "letters.onnx", quiet=True)
+    assert 0 < max(most) <= 3

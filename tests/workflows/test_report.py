@@ -12,10 +12,16 @@ from PIL import Image
 from written_letters import write_letters
 
 from graft.errors import InputError
+from graft.evaluation.answers import Answers
+from graft.evaluation.report.values import Alarm
 from graft.images.letters import CYRILLIC
+from graft.workflows import gathering
+from graft.workflows.alarming import label_alarms
+from graft.workflows.material import Material
 from graft.workflows.report import report
 from graft.workflows.run import Run
 from graft.workflows.run_folder import begun_by
+from graft.workflows.thumbnails import Album
 from graft.workflows.train import train
 
 LETTERS = CYRILLIC[:5]
@@ -80,6 +86,36 @@ def test_swapped_labels_of_one_class_are_named(letters: Path, tmp_path: Path) ->
     run = trained(data, tmp_path / "run")
     assert f"labels mixed up: {LETTERS[0]} labelled {LETTERS[1]}" in titles(run.folder)
     assert not values(run.folder)["verdict"]["usable"]
+
+
+def test_mixed_up_labels_are_shown_with_their_own_images_where_splits_have_the_same_names(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = tmp_path / "data"
+    for seed, split in enumerate(("train", "test"), start=7):
+        write_letters(data / split, LETTERS, 60, seed)
+    for path in sorted((data / "train" / LETTERS[0]).iterdir())[::3]:
+        path.rename(data / "train" / LETTERS[1] / f"moved-{path.name}")
+    for path in (data / "train" / LETTERS[1]).glob("moved-*"):
+        # Another image in another place that is called the same.
+        shutil.copy(next((data / "test" / LETTERS[1]).iterdir()), data / "test" / LETTERS[1] / path.name)
+    shown: list[tuple[str, int]] = []
+    jpeg = Album.jpeg
+    monkeypatch.setattr(Album, "jpeg", lambda album, place: shown.append(place) or jpeg(album, place))
+    found: list[Alarm] = []
+
+    def noted(material: Material, answers: dict[str, Answers], album: Album) -> list[Alarm]:
+        shown.clear()
+        found.extend(label_alarms(material, answers, album))
+        return found
+
+    monkeypatch.setattr(gathering, "label_alarms", noted)
+    where = data / "train", "latin_letters", "head"
+    train(*where, test=data / "test", out=tmp_path / "run", quiet=True)
+    (alarm,) = found
+    images = alarm.images
+    assert images and all("moved-" in each.name for each in images)
+    assert {split for split, _ in shown[: len(images)]} <= {"train", "val"}
 
 
 def test_a_leak_near_copies_a_rare_class_and_a_square_in_one_class_are_named(letters: Path, tmp_path: Path) -> None:

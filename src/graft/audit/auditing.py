@@ -23,7 +23,7 @@ from graft.audit.label_quality import (
 )
 from graft.audit.looking import Looks, look
 from graft.audit.mark_findings import mark_findings
-from graft.audit.marks import chosen_for_marks
+from graft.audit.marks import MOST, chosen_for_marks
 from graft.data.dataset import Dataset, Images, together
 from graft.data.grouping import joined, linked, with_content
 from graft.data.splitting import answerable, stratified_folds
@@ -165,7 +165,8 @@ def _named(dataset: Dataset, labels: np.ndarray) -> str:
 def look_at(dataset: Dataset, reporter: Reporter, levels: Levels = ()) -> Looks:
     """Return what is seen of every image, through all splits; unchanged files are not read again."""
     whole = together(dataset.splits.values())
-    return look(whole, cache_folder() / LOOKS, reporter, levels, chosen_for_marks(whole.labels, whole.copies).tolist())
+    rows = chosen_for_marks(whole.labels, whole.copies)
+    return look(whole, cache_folder() / LOOKS, reporter, levels, rows.tolist() if len(rows) <= MOST else ())
 
 
 @dataclass(frozen=True)

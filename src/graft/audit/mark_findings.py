@@ -12,7 +12,7 @@ import numpy as np
 
 from graft.audit.findings import Finding, of_images
 from graft.audit.looking import Looks, upright_rgb
-from graft.audit.marks import FEWEST, Mark, Seen, chosen_for_marks, find_marks, laid_together, seen
+from graft.audit.marks import FEWEST, MOST, Mark, Seen, chosen_for_marks, find_marks, laid_together, seen
 from graft.data.dataset import Dataset, Images, together
 from graft.data.loading import available_cores
 from graft.errors import ImageError
@@ -21,7 +21,7 @@ from graft.images.levels import Levels
 from graft.progress import Reporter
 
 # Increased whenever the same images would get other marks.
-NUMBERS = 1
+NUMBERS = 2
 
 
 def mark_findings(
@@ -57,16 +57,22 @@ def _marks(
     whole: Images, rows: np.ndarray, prepared: Mapping[int, Seen], levels: Levels, reporter: Reporter
 ) -> list[Mark]:
     """Find the marks of the images at `rows`, reading those not `prepared`; a mark's own `rows` index into `rows`."""
-    images = _read(whole, rows, prepared, levels, reporter)
-    readable = np.array([image is not None for image in images], dtype=bool)
-    # Damaged images, and those that changed or vanished since the look, may leave a class too small.
-    labels, counts = np.unique(whole.labels[rows[readable]], return_counts=True)
-    known = np.flatnonzero(readable & np.isin(whole.labels[rows], labels[counts >= FEWEST]))
-    if np.count_nonzero(counts >= FEWEST) < 2:
-        return []
-    shown = [image for number in known.tolist() if (image := images[number]) is not None]
-    found = find_marks(laid_together(shown), whole.labels[rows[known]])
-    return [replace(mark, rows=known[mark.rows]) for mark in found]
+    labels = whole.labels[rows]
+    # Damaged images may leave a class too small.
+    classes, counts = np.unique(labels, return_counts=True)
+    classes = classes[counts >= FEWEST]
+    marks = []
+    # Laid over each other, the images of a thousand classes would fill memory.
+    for some in np.array_split(classes, -(-len(classes) * FEWEST // MOST)) if len(classes) > 1 else ():
+        places = np.flatnonzero(np.isin(labels, some))
+        images = _read(whole, rows[places], prepared, levels, reporter)
+        # Images may have changed or vanished since the look.
+        there = np.array([image is not None for image in images], dtype=bool)
+        if len(np.unique(labels[places[there]])) > 1:
+            shown = laid_together([image for image in images if image is not None])
+            found = find_marks(shown, labels[places[there]], among=len(classes))
+            marks += [replace(mark, rows=places[there][mark.rows]) for mark in found]
+    return marks
 
 
 def _read(

@@ -115,11 +115,13 @@ def _resized(image: np.ndarray, height: int, width: int) -> np.ndarray:
     return np.asarray(small.resize((width, height), Image.Resampling.BILINEAR, reducing_gap=2.0))
 
 
-def find_marks(views: dict[str, np.ndarray], labels: np.ndarray, seed: int = 0) -> tuple[Mark, ...]:
+def find_marks(
+    views: dict[str, np.ndarray], labels: np.ndarray, among: int | None = None, seed: int = 0
+) -> tuple[Mark, ...]:
     """Find the marks of classes in overlaid images, the surest of each class.
 
     `views` has the same n images as a whole ("") and in other ways, by the name of the place, uint8 (n, h, w, 3);
-    `labels` int (n,).
+    `labels` int (n,). `among` is the number of classes searched in all, if these are only some of them.
     """
     random = np.random.default_rng(seed)
     half = np.zeros(len(labels), bool)
@@ -127,7 +129,7 @@ def find_marks(views: dict[str, np.ndarray], labels: np.ndarray, seed: int = 0) 
     for label in classes:
         rows = random.permutation(np.flatnonzero(labels == label))
         half[rows[: len(rows) // 2]] = True
-    tests, marks = len(views) * len(classes), []
+    tests, marks = len(views) * (among or len(classes)), []
     for label in classes.tolist():
         found = [
             mark

@@ -141,11 +141,12 @@ def predict(
     with at_work(quiet or (out is None and sys.stdout.isatty())) as reporter:
         if len(views) > 1 and not quiet:
             note(f"--tta {views}: {_gain(run, classifier, views)}")
+        job = work.job_of(run, classifier, wanted)
         if watch is not None:
-            work.watch(classifier, watch.expanduser(), wanted, resume=resume, overwrite=overwrite, reporter=reporter)
+            folder = watch.expanduser()
+            work.watch(classifier, folder, wanted, job, resume=resume, overwrite=overwrite, reporter=reporter)
             return
         given = gather(images, read_names(sys.stdin.buffer, null), reporter)
-        job = work.job_of(run, classifier, wanted)
         count = work.predict(classifier, given, wanted, job, resume=resume, overwrite=overwrite, reporter=reporter)
     if count.with_nul:
         note("names on stdin have NUL in them, as those of find -print0: add -0 to read each up to there", quiet)

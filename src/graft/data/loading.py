@@ -6,12 +6,12 @@ import math
 import os
 import sys
 from collections import deque
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
@@ -29,6 +29,9 @@ if TYPE_CHECKING:
     from graft.images.levels import Levels
     from graft.images.preprocessing import Preprocessing
 
+
+Given = TypeVar("Given")
+Made = TypeVar("Made")
 
 # Decoded images up to this total size stay in memory while several views of them are made.
 DECODED_BYTES = 2**30
@@ -224,6 +227,21 @@ def squares(
             if failed:
                 pixels = pixels[kept]
             yield Squares(group[kept], pixels, {int(group[row]): reason for row, reason in failed.items()})
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+def ahead(function: Callable[[Given], Made], given: Iterable[Given]) -> Generator[Made, None, None]:
+    """Yield `function` of everything given, in order, computed by threads a few ahead of the use of the results."""
+    threads, waiting = available_cores(), deque[Future[Made]]()
+    pool = ThreadPoolExecutor(threads, thread_name_prefix="ahead")
+    try:
+        for each in given:
+            waiting.append(pool.submit(function, each))
+            if len(waiting) > 2 * threads:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
 

@@ -104,6 +104,19 @@ def _with_pools_as_products(network: Network) -> Network:
     return network
 
 
+def scaled(side: Tensor, longer: Tensor, size: int) -> Tensor:
+    """Return `graft.images.squares.scaled` of whole numbers in float32, below 2 ** 16 for the sides."""
+    nearest = torch.round(side * (size / longer))
+    # Whether rounding went wrong, from the remainder of the division: its parts are whole numbers below 2 ** 24.
+    high, low = torch.floor(side / 256), torch.floor(longer / 256)
+    twice = 2 * nearest - 1
+    rest = 256 * (2 * size * high - twice * low) + (2 * size * (side - 256 * high) - twice * (longer - 256 * low))
+    nearest = nearest - (rest < 0).float() + (rest >= 2 * longer).float()
+    tie = (rest == 0) | (rest == 2 * longer)
+    odd = nearest - 2 * torch.floor(nearest / 2)
+    return (nearest - tie.float() * odd).clamp(min=1)
+
+
 def to_squares(image: Tensor, preprocessing: Preprocessing, around: Tensor) -> Tensor:
     """Resize uint8 (N, H, W, 3) to float32 (N, C, size, size), integers from 0 to 255.
 
@@ -123,7 +136,7 @@ def to_squares(image: Tensor, preprocessing: Preprocessing, around: Tensor) -> T
         rows, columns = resizing_matrix(down, 0, height, size), resizing_matrix(right, 0, width, size)
     else:
         longer = torch.maximum(height, width)
-        parts = [torch.round(side * (size / longer)).clamp(min=1) for side in (height, width)]
+        parts = [scaled(side, longer, size) for side in (height, width)]
         starts = [torch.floor((size - part) / 2) for part in parts]
         rows = resizing_matrix(down, 0, height, size, starts[0], parts[0])
         columns = resizing_matrix(right, 0, width, size, starts[1], parts[1])

@@ -21,13 +21,17 @@ DIGEST = "graft_weights_file"
 
 
 def save_pair(model: openvino.Model, file: Path) -> None:
-    """Write `file`, which ends in .xml, and its weights beside it."""
+    """Write `file`, which ends in .xml or .XML, and its weights beside it."""
     from graft.features.openvino_import import openvino
 
-    openvino.save_model(model, str(file), compress_to_fp16=False)
+    # OpenVINO writes no file that ends in capitals.
+    written = file.with_suffix(".xml")
+    openvino.save_model(model, str(written), compress_to_fp16=False)
     # Both writes give the same weights; only the graph gains the digest.
     model.set_rt_info(_digest(file.with_suffix(WEIGHTS_BESIDE).read_bytes()), DIGEST)
-    openvino.save_model(model, str(file), compress_to_fp16=False)
+    openvino.save_model(model, str(written), compress_to_fp16=False)
+    if written != file:
+        written.replace(file)
 
 
 def read_pair(file: Path) -> Any:

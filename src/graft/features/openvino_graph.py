@@ -8,6 +8,7 @@ translation goes to that converter instead.
 
 import warnings
 from collections.abc import Sequence
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,8 @@ from graft.features.openvino_functions import FUNCTIONS, SPLITS, Node, UnknownFu
 from graft.features.openvino_import import convert_model, openvino
 from graft.features.openvino_import import opset8 as opset
 from graft.images.preprocessing import Preprocessing, normalise
+
+_ONE_AT_A_TIME = Lock()
 
 
 class ConversionError(Exception):
@@ -58,7 +61,8 @@ def convert(section: nn.Module, preprocessing: Preprocessing, batch: int) -> ope
             activations: Tensor = self.section(normalise(pixels, preprocessing))
             return activations
 
-    with warnings.catch_warnings():
+    # Tracing keeps its state in globals of torch, and the filters of warnings belong to the process.
+    with _ONE_AT_A_TIME, warnings.catch_warnings():
         # Tracing warns of every number taken from a shape; shapes are fixed here.
         warnings.simplefilter("ignore")
         try:

@@ -341,7 +341,9 @@ def _opener(data: bytes) -> tuple[str, Callable[[io.BytesIO, str], ImageFile.Ima
 def _load_plugins() -> None:
     # Not `Image.init`, which would also load the plugins of thirty formats that are never opened.
     for name in FORMATS:
-        import_module(f"PIL.{PLUGINS.get(name, name.title())}ImagePlugin")
+        # Older versions of Pillow lack the newest formats.
+        with suppress(ImportError):
+            import_module(f"PIL.{PLUGINS.get(name, name.title())}ImagePlugin")
 
 
 def _check_size(width: int, height: int, name: str = "JPEG", most: int | None = None) -> None:

@@ -55,13 +55,19 @@ def _crop(pixels: np.ndarray, fraction: float) -> np.ndarray:
 
 def _letterbox(pixels: np.ndarray, preprocessing: Preprocessing) -> np.ndarray:
     size, (height, width, _) = preprocessing.size, pixels.shape
-    scale = size / max(height, width)
-    rows, columns = max(1, round(height * scale)), max(1, round(width * scale))
+    rows, columns = (scaled(side, max(height, width), size) for side in (height, width))
     top, left = (size - rows) // 2, (size - columns) // 2
     square = np.repeat(mean_bytes(preprocessing), size * size).reshape(-1, size, size)  # (C,) -> (C, size, size)
     image = matched(_resize(pixels, rows, columns), preprocessing.channels)
     square[:, top : top + rows, left : left + columns] = image
     return square
+
+
+def scaled(side: int, longer: int, size: int) -> int:
+    """Return the whole number nearest to size * side / longer, of two the even one, but at least 1."""
+    # In whole numbers: with fractions, ties depend on how they are rounded, and exported graphs have only float32.
+    nearest, rest = divmod(2 * side * size + longer, 2 * longer)
+    return max(1, nearest - (rest == 0 and nearest % 2))
 
 
 def _resize(pixels: np.ndarray, rows: int, columns: int) -> np.ndarray:

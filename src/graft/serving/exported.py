@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
 
 from graft.data.content import unreadable
-from graft.data.loading import available_cores
+from graft.data.loading import ahead
 from graft.errors import ImageError, WeightsError
 from graft.export.facts import Facts
 from graft.export.running import Exported, open_exported
@@ -84,8 +84,9 @@ class ExportedClassifier(Classifier):
         return self
 
     def _predict_group(self, given: Given, top: int, rule: Rule) -> Iterator[Prediction]:
-        with ThreadPoolExecutor(available_cores(), thread_name_prefix="decode") as pool:
-            for row, pixels in enumerate(pool.map(lambda row: _pixels(given, row, self.levels), range(len(given)))):
+        # Images in full are large: decoding all of them before the first is answered would fill memory.
+        with closing(ahead(lambda row: _pixels(given, row, self.levels), range(len(given)))) as decoded:
+            for row, pixels in enumerate(decoded):
                 if isinstance(pixels, ImageError):
                     yield Prediction(given.name(row), None, None, (), str(pixels))
                     continue

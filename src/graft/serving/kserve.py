@@ -17,7 +17,7 @@ import numpy as np
 
 from graft.names import plain
 from graft.serving.batching import Given
-from graft.serving.intake import Body, check_field, from_base64, read_json, too_many
+from graft.serving.intake import Body, check_field, from_base64, read_json, too_many, whole_number_in
 from graft.serving.pool import Model
 from graft.serving.refusal import Refusal
 from graft.serving.service import Answers
@@ -62,9 +62,10 @@ def metadata(name: str, model: Model) -> dict[str, Any]:
 def read_inference(headers: Mapping[str, str], body: Body, limits: Limits) -> Inference:
     """Return the images and wishes of a request that was read. Raises Refusal."""
     length = headers.get(JSON_LENGTH)
-    if length is not None and not (length.isdecimal() and int(length) <= len(body.data)):
-        raise Refusal(400, f"expected in Inference-Header-Content-Length the bytes of the JSON, got {length[:40]!r}")
-    split = len(body.data) if length is None else int(length)
+    split = len(body.data) if length is None else whole_number_in(length)
+    if split is None or split > len(body.data):
+        got = f"{length or ''}"[:40]
+        raise Refusal(400, f"expected in Inference-Header-Content-Length the bytes of the JSON, got {got!r}")
     value = read_json(body.data[:split])
     _check(value, ("id", "parameters", "inputs", "outputs"), "a request")
     _check(value.get("parameters", {}), ("binary_data_output",), "its parameters")

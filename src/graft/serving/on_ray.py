@@ -33,7 +33,7 @@ from graft.serving.job import Job
 from graft.serving.prediction import Prediction
 from graft.serving.predictor import load
 from graft.serving.writing import columns_for, write_predictions
-from graft.weights.model_files import files_digest, folder_digest, model_folder
+from graft.weights.model_files import digest_of, is_on_hub
 from graft.words import counted
 
 # Images per part: enough to make handing them over cheap, few enough that losing an actor costs little.
@@ -347,13 +347,15 @@ def predict_on_ray(
     GraftError.
     """
     place = Path(run).expanduser()
-    made_of = folder_digest(model_folder(place)) if place.is_dir() else files_digest((place, place.with_suffix(".bin")))
+    # Actors have a working directory of their own.
+    named = str(run) if is_on_hub(place) else str(place.absolute())
+    made_of = digest_of(place)
     promises = {name: value for name, value in asked.items() if name not in ("top", "precision")}
     job = Job(made_of, f"ray {asked['precision']}", asked["top"], "", json.dumps(promises, sort_keys=True))
     check_installed()
     # Loaded here as well, so that what it cannot promise is refused before any process starts.
-    classifier = load(place, precision=asked["precision"])
+    classifier = load(named, precision=asked["precision"])
     classifier.rule(**promises)
     more = columns_for(promises, classifier.multi_label)
-    with ray_hands(place.absolute(), asked, processes, address) as hands:
+    with ray_hands(named, asked, processes, address) as hands:
         return predict_in_parts(images, hands, out, job, asked["top"], more, reporter)

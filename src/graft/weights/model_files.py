@@ -63,6 +63,16 @@ def folder_digest(folder: Path) -> str:
     return files_digest(folder / name for name in names)
 
 
+def digest_of(place: Path) -> str:
+    """Return a digest of what decides the answers of a run, a model on the Hub, or an exported file.
+
+    Raises WeightsError, and what `model_folder` raises.
+    """
+    if place.is_dir() or is_on_hub(place):
+        return folder_digest(model_folder(place))
+    return files_digest((place, place.with_suffix(".bin")))
+
+
 def replaced(folder: Path) -> Path:
     """Return where a model folder lies for the moment in which another takes its place."""
     whole = folder.absolute()

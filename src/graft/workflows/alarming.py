@@ -44,12 +44,15 @@ def split_damage(material: Material) -> list[Alarm]:
 def label_alarms(material: Material, answers: Mapping[str, Answers], album: Album) -> list[Alarm]:
     """Return alarms for classes whose labels contradict the surest answers, over all images that no weights saw."""
     classes, folds = material.kept.classes, material.kept.folds
-    parts = [(name, each.take(each.unseen)) for name, each in answers.items()]
+    # Each with the splits that its images may be of.
+    parts: list[tuple[tuple[str, ...], Answers]] = [((name,), each.take(each.unseen)) for name, each in answers.items()]
     if folds is not None and len(folds[0]):
         keys, labels, logits = folds
         known = Answers(keys, labels, softmax(logits, material.kept.temperature), np.ones(len(labels), bool))
         # If val was trained on in the end, its images are among the folds already.
-        parts = [part for part in parts if part[0] != VAL or not material.plan.get("refit")] + [(TRAIN, known)]
+        refitted = material.plan.get("refit")
+        parts = [part for part in parts if part[0] != (VAL,) or not refitted]
+        parts.append(((TRAIN, VAL) if refitted else (TRAIN,), known))
     parts = [part for part in parts if len(part[1])]
     if not parts:
         return []
@@ -59,20 +62,24 @@ def label_alarms(material: Material, answers: Mapping[str, Answers], album: Albu
         np.concatenate([each.probabilities for _, each in parts]),
         np.concatenate([each.unseen for _, each in parts]),
     )
+    # Splits from different places may have equal keys.
+    splits = [names for names, each in parts for _ in range(len(each))]
     alarms = []
-    index: dict[str, tuple[str, int]] = {}
+    index: dict[tuple[str, str], tuple[str, int]] = {}
     for found in contradictions(whole):
         if not index and material.dataset is not None:
             index = {
-                images.key(at): (split, at)
+                (split, images.key(at)): (split, at)
                 for split, images in material.dataset.splits.items()
                 for at in range(len(images))
             }
         rows = list(found.rows[:OF_ALARM])
-        album.make(index[whole.names[row]] for row in rows if whole.names[row] in index)
+        of_row = {row: [(split, whole.names[row]) for split in splits[row]] for row in rows}
+        places = {row: next((index[each] for each in keys if each in index), None) for row, keys in of_row.items()}
+        album.make(place for place in places.values() if place is not None)
         images = []
         for row in rows:
-            place = index.get(whole.names[row])
+            place = places[row]
             jpeg, size = album.jpeg(place) if place is not None else (None, (0, 0))
             lines = (f"labelled {classes[found.label]}", f"called {classes[found.answer]}")
             images.append(Shown(whole.names[row], lines, jpeg, size))

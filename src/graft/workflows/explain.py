@@ -29,7 +29,7 @@ from graft.files import write_aside, write_json
 from graft.given import path, text, truth, whole_number, with_hints
 from graft.progress import Reporter, reporting
 from graft.seeding import check_seed
-from graft.serving.gathering import gather
+from graft.serving.gathering import STDIN, gather
 from graft.torch_modes import in_own_modes
 from graft.weights.model_files import is_on_hub, refuse_several_labels
 from graft.weights.saved import ARGUMENTS_FILE, SavedModel, load_model, model_folder
@@ -167,8 +167,15 @@ def images_named(named: str | Path | list[str] | list[Path]) -> Images:
     several = [named] if isinstance(named, str | Path) else list(named)
     if not several:
         raise InputError("expected images to explain, got none: name one or several")
-    parts = gather([path(each, "the images") for each in several]).parts
+    names = [path(each, "the images") for each in several]
+    if STDIN in names:
+        raise InputError(
+            "expected the names of images to explain, got - for a list on stdin: give the names themselves"
+        )
+    parts = gather(names).parts
     known = [part if isinstance(part, Images) else together(map(one_image, part)) for part in parts]
+    if not sum(map(len, known)):
+        raise InputError(f"expected images to explain, got {', '.join(names)[:200]} without any: name others")
     found = together(known)
     if len(found) > MOST_IMAGES:
         raise InputError(

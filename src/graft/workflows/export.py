@@ -32,7 +32,7 @@ from graft.training.task import sample
 from graft.weights.model_files import is_on_hub, refuse_several_labels
 from graft.weights.saved import ARGUMENTS_FILE, TENSORS_FILE, SavedModel, load_model, model_folder
 from graft.words import counted
-from graft.workflows.export_check import Export, decoded, images_to_check_on, note_levels
+from graft.workflows.export_check import Export, decodable, images_to_check_on, note_levels
 from graft.workflows.export_timm import TIMM, export_timm
 from graft.workflows.own_images import images_of_run
 from graft.workflows.run import near
@@ -112,7 +112,7 @@ def export(
                 "channels: use it through graft"
             )
         checked_on, images = images_to_check_on(folder, check, file, saved.classes)
-        shown, labels = decoded(images, saved.preprocessing.levels)
+        shown = decodable(images, saved.preprocessing.levels)
         told.note(f"checking on {counted(len(shown), 'image')} of {checked_on}")
         classifier = Classifier(saved, choose("torch", "float32"))
         expected, of_run = timed(lambda pixels: _probabilities(classifier, pixels), shown, told, "run")
@@ -125,7 +125,7 @@ def export(
                 found, of_export = timed(lambda pixels: exported.run(pixels[None])[0], shown, told, format)
                 classes, seconds = (saved.classes, exported.facts.classes), (of_export, of_run)
                 if precision == "int8":
-                    agreement = check_accuracy(expected, found, labels, *classes, seconds)
+                    agreement = check_accuracy(expected, found, shown.images.labels, *classes, seconds)
                 else:
                     within = TOLERANCES[precision]
                     agreement = check_agreement(expected, found, *classes, seconds, within, saved.thresholds)

@@ -1,5 +1,6 @@
 """The images an export is checked on, and the record of an export that was kept."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -97,17 +98,31 @@ def _named(images: Images, dataset: Dataset, classes: tuple[str, ...]) -> Images
     return replace(images, labels=table[images.labels])
 
 
-def decoded(images: Images, levels: Levels) -> tuple[list[np.ndarray], np.ndarray]:
-    """Return the images that can be decoded, at full size, uint8 (H, W, 3) each, and their labels, int64 (n,)."""
-    found, labels, reason = [], [], ""
+@dataclass(frozen=True)
+class InFull(Sequence[np.ndarray]):
+    """Images at full size, uint8 (H, W, 3) each, decoded when they are asked for: together they would fill memory."""
+
+    images: Images
+    levels: Levels
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, index: Any) -> Any:
+        return whole_pixels(self.images.read(range(len(self))[index]), self.levels)
+
+
+def decodable(images: Images, levels: Levels) -> InFull:
+    """Return the images that can be decoded. Raises DataError if there are none."""
+    found, reason, every = [], "", InFull(images, levels)
     for index in range(len(images)):
         try:
-            found.append(whole_pixels(images.read(index), levels))
-            labels.append(int(images.labels[index]))
+            every[index]
+            found.append(index)
         except ImageError as error:
             reason = str(error)
         except OSError as error:
             reason = str(unreadable(error))
     if not found:
         raise DataError(f"expected images to check the export on, got none that can be decoded ({reason}): give others")
-    return found, np.array(labels)
+    return InFull(images.take(np.array(found)), levels)

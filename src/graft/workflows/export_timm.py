@@ -14,7 +14,7 @@ from graft.given import path
 from graft.progress import Reporter
 from graft.weights.saved import TENSORS_FILE, class_logits, load_model
 from graft.words import counted
-from graft.workflows.export_check import Export, decoded, images_to_check_on, note_levels
+from graft.workflows.export_check import Export, decodable, images_to_check_on, note_levels
 from graft.workflows.run import near
 
 TIMM = "timm"
@@ -35,7 +35,7 @@ def export_timm(
     # Report what timm lacks before looking for images.
     name_for_timm(saved)
     checked_on, images = images_to_check_on(folder, check, place, saved.classes)
-    shown, _ = decoded(images, saved.preprocessing.levels)
+    shown = decodable(images, saved.preprocessing.levels)
     reporter.note(f"checking on {counted(len(shown), 'image')} of {checked_on}")
     try:
         place.parent.mkdir(parents=True, exist_ok=True)

@@ -8,15 +8,16 @@ import json
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import nullcontext
-from dataclasses import dataclass, field
+from contextlib import nullcontext, suppress
+from dataclasses import asdict, dataclass, field
 from os import PathLike
 from pathlib import Path
-from typing import IO, TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, Any
 
 from graft.data.unlabelled import one_image
 from graft.endings import is_no_image
 from graft.errors import DataError, GraftError, InputError
+from graft.files import write_json
 from graft.names import plain
 from graft.progress import NOBODY, Reporter
 from graft.serving.abstaining import NO_RULE, Rule
@@ -27,7 +28,7 @@ from graft.serving.predictor import Classifier
 from graft.serving.several_views import Views, predict_in_views
 from graft.serving.watching import arrivals
 from graft.serving.writing import write_predictions
-from graft.weights.model_files import files_digest, folder_digest, is_on_hub, model_folder
+from graft.weights.model_files import digest_of, model_folder
 from graft.words import counted
 
 if TYPE_CHECKING:
@@ -194,18 +195,16 @@ def _lines(text: str) -> list[str]:
 
 def job_of(run: str | PathLike[str], classifier: Classifier, wanted: Wanted) -> Job:
     """Return what determines the rows of a file besides the images. Raises WeightsError for an unreadable model."""
-    place = Path(run).expanduser()
-    if place.is_dir() or is_on_hub(place):
-        digest = folder_digest(model_folder(place))
-    else:
-        digest = files_digest((place, place.with_suffix(".bin")))
-    return Job(digest, classifier.arithmetic, wanted.top, str(wanted.views), wanted.rule.key())
+    return Job(
+        digest_of(Path(run).expanduser()), classifier.arithmetic, wanted.top, str(wanted.views), wanted.rule.key()
+    )
 
 
 def watch(
     classifier: Classifier,
     folder: Path,
     wanted: Wanted,
+    job: Job,
     *,
     resume: bool = False,
     overwrite: bool = False,
@@ -216,7 +215,7 @@ def watch(
 
     Files whose names say that they are not images are skipped with a note. Rows are appended to the file of `wanted`;
     with `resume`, existing rows stay, and images that have one are skipped. Raises InputError for a format that cannot
-    be appended to, GraftError if the rows cannot be written.
+    be appended to and for rows of another job, GraftError if the rows cannot be written.
     """
     if wanted.format not in ADDED_TO:
         raise InputError(
@@ -229,6 +228,9 @@ def watch(
     try:
         if out is not None and resume and out.is_file():
             known = _paths_in(out, wanted)
+            _check_job(out, wanted, job)
+        if out is not None:
+            write_json(_job_beside(out), asdict(job))
         with nullcontext(wanted.stream) if out is None else _added_to(out, resume) as file:
             first = out is None or not out.stat().st_size
             for files in arriving:
@@ -252,6 +254,27 @@ def watch(
     except KeyboardInterrupt as stop:
         raise KeyboardInterrupt(f"stopped after {count}") from stop
     return count
+
+
+def _job_beside(out: Path) -> Path:
+    return out.with_name(f".{out.name}.job.json")
+
+
+def _check_job(out: Path, wanted: Wanted, job: Job) -> None:
+    """Refuse to add rows of another job to a file. Raises InputError."""
+    begun: Any = asdict(job)
+    # An earlier version left no description of the job.
+    with suppress(OSError, ValueError):
+        begun = json.loads(_job_beside(out).read_bytes())
+    header = io.StringIO(newline="")
+    write_predictions(iter(()), wanted.format, header, wanted.top, wanted.more)
+    with out.open(encoding="utf-8", errors="replace", newline="") as file:
+        columns = file.readline() if header.getvalue() else ""
+    if begun != asdict(job) or columns not in ("", header.getvalue()):
+        raise InputError(
+            f"expected the job that {out} was begun with, got another model or other options: call it as before, or "
+            "give another --out"
+        )
 
 
 def _added_to(out: Path, resume: bool) -> IO[str]:
