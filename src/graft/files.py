@@ -36,9 +36,9 @@ from graft.progress import Reporter
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
 
-ACTIVATIONS, COMPILED, LOOKS, EXPANDED = "activations", "compiled", "looks", "expanded"
+ACTIVATIONS, COMPILED, LOOKS, EXPANDED, JOBS = "activations", "compiled", "looks", "expanded", "jobs"
 # The kinds that share the budget.
-KINDS = (ACTIVATIONS, COMPILED, LOOKS, EXPANDED)
+KINDS = (ACTIVATIONS, COMPILED, LOOKS, EXPANDED, JOBS)
 # Held by the process that works in a folder.
 LOCK_FILE = ".lock"
 # An unfinished file older than this belongs to a process that is gone.
@@ -49,7 +49,7 @@ LENGTH_BYTES = 8
 
 
 def cache_folder() -> Path:
-    """Return the folder for whatever graft can compute again."""
+    """Return the folder for whatever graft can compute again, or do without."""
     if os.environ.get("GRAFT_CACHE"):
         return Path(os.environ["GRAFT_CACHE"]).expanduser()
     home = os.environ.get("XDG_CACHE_HOME")

@@ -12,6 +12,7 @@ import pytest
 from calling import graft
 from PIL import Image
 
+from graft.files import JOBS, cache_folder
 from graft.images.letters import LATIN, dejavu_fonts, render_letters
 from graft.serving.predictor import Classifier
 from graft.workflows import predict as work
@@ -61,7 +62,7 @@ def test_a_job_that_was_interrupted_ends_as_one_that_was_not(
     refused = graft("predict", run, letters, "--out", out)
     assert refused.returncode == 2 and "--resume or --overwrite" in refused.stderr
     other = graft("predict", run, letters, "--out", out, "--resume", "--top", "3")
-    assert other.returncode == 2 and "another top (5 in place of 3)" in other.stderr
+    assert other.returncode == 2 and "another top (3 in place of 5)" in other.stderr
     done = graft("predict", run, letters, "--out", out, "--resume")
     assert done.returncode == 0 and "going on after 22 images" in done.stderr
     if ending == "parquet":
@@ -164,14 +165,42 @@ def test_a_watched_folder_is_not_continued_with_other_columns_or_another_model(
     with patch.object(work.watch, "__kwdefaults__", {**work.watch.__kwdefaults__, "looks": looks}):
         assert graft("predict", run, "--watch", folder, "--out", out, "--top", 2).returncode == 130
         written = out.read_text()
-        for model, top in ((run, 1), (other, 2)):
+        for model, top, words in ((run, 1, "another top (1 in place of 2)"), (other, 2, "another model")):
             refused = graft("predict", model, "--watch", folder, "--out", out, "--top", top, "--resume")
-            assert refused.returncode == 2 and "another model or other options" in refused.stderr, refused.stderr
-        # A file of an earlier version has no description of its job beside it.
-        (tmp_path / f".out.{ending}.job.json").unlink()
+            assert refused.returncode == 2 and words in refused.stderr, refused.stderr
+        # A file of an earlier version has no description of its job.
+        shutil.rmtree(cache_folder() / JOBS)
         if ending == "csv":
             refused = graft("predict", run, "--watch", folder, "--out", out, "--top", 1, "--resume")
-            assert refused.returncode == 2 and "other options" in refused.stderr
+            assert refused.returncode == 2 and "got others" in refused.stderr
         assert out.read_text() == written
         assert graft("predict", run, "--watch", folder, "--out", out, "--top", 2, "--resume").returncode == 130
     assert out.read_text() == written
+
+
+def test_a_finished_file_is_not_taken_for_that_of_another_model_or_of_more_images(
+    run: str, letters: Path, tmp_path: Path
+) -> None:
+    out, other, more = tmp_path / "out.csv", tmp_path / "other", tmp_path / "more"
+    shutil.copytree(run, other)
+    config = next(other.rglob("config.json"))
+    config.write_text(config.read_text() + "\n")
+    assert graft("predict", run, letters, "--out", out).returncode == 0
+    written = out.read_text()
+    for model, options, words in (
+        (other, (), "another model"),
+        (run, ("--top", "2"), "another top (2 in place of 5)"),
+        (run, ("--tta", "flip"), "another views (flip in place of none)"),
+    ):
+        refused = graft("predict", model, letters, "--out", out, "--resume", *options)
+        assert refused.returncode == 2 and words in refused.stderr and "--overwrite" in refused.stderr, refused.stderr
+    shutil.copytree(letters, more)
+    names = [more / path.name for path in sorted(letters.iterdir())]
+    assert graft("predict", run, *names[:5], "--out", out, "--overwrite").returncode == 0
+    refused = graft("predict", run, *names[:7], "--out", out, "--resume")
+    assert refused.returncode == 2 and "none for 2 images that came later, such as " in refused.stderr
+    # Without the description of its job, as an earlier version left it.
+    shutil.rmtree(cache_folder() / JOBS)
+    done = graft("predict", run, *names[:5], "--out", out, "--resume")
+    assert done.returncode == 0 and "is not recorded" in done.stderr
+    assert written != out.read_text()

@@ -82,6 +82,7 @@ def predict(
 ) -> None:
     """Classify images in the order given; one that cannot be decoded gets an error in its place."""
     from graft.serving.gathering import STDIN, gather, read_names
+    from graft.serving.job import check_remembered
     from graft.serving.predictor import load
     from graft.serving.several_views import Views
     from graft.serving.writing import choose_format, columns_for
@@ -117,14 +118,12 @@ def predict(
         raise InputError(f"expected --out with --resume, and no --overwrite, got {came}: give --out FILE --resume")
     out = None if out is None else out.expanduser()
     chosen = choose_format("json" if json else format, out)
+    done = False
     if out is not None:
         _check_outside(out, [str(watch)] if watch else images)
         unfinished = watch is not None or work.is_begun(out)
-        if resume and out.is_file() and not unfinished:
-            rows = work.check_finished(out, chosen, gather(images, read_names(sys.stdin.buffer, null)))
-            note(f"{out} has a row for each of {counted(rows, 'image')}: nothing is left to do", quiet)
-            return
-        check_new(out, "--out", overwrite or (resume and unfinished))
+        done = resume and out.is_file() and not unfinished
+        check_new(out, "--out", overwrite or (resume and unfinished) or done)
     if null and STDIN not in images:
         raise InputError("expected - among the images with --null, got none: leave --null out, or add -")
     views = Views.named(tta)
@@ -137,6 +136,12 @@ def predict(
     rule = classifier.rule(**promises)
     more = columns_for(promises, classifier.multi_label)
     wanted = work.Wanted(chosen, out, min(top, len(classifier.classes)), views, rule, more)
+    if out is not None and done:
+        known = check_remembered(out, work.job_of(run, classifier, wanted))
+        rows = work.check_finished(out, chosen, gather(images, read_names(sys.stdin.buffer, null)))
+        unknown = "" if known else " (of which model and options is not recorded)"
+        note(f"{out} has a row for each of {counted(rows, 'image')}{unknown}: nothing is left to do", quiet)
+        return
     # Predictions printed to the terminal show the progress themselves, and a bar would interleave with them.
     with at_work(quiet or (out is None and sys.stdout.isatty())) as reporter:
         if len(views) > 1 and not quiet:

@@ -7,6 +7,7 @@ earlier, however it ends, leaves at most one truncated line, which whoever resum
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import time
@@ -17,7 +18,10 @@ from pathlib import Path
 from typing import IO, Any, Protocol
 
 from graft.errors import GraftError, InputError
+from graft.files import JOBS, cache_folder, keep, read_kept
 from graft.names import plain
+from graft.on_disk import file_stamp
+from graft.progress import NOBODY
 from graft.serving.prediction import Prediction
 
 UNFINISHED = ".unfinished"
@@ -149,12 +153,7 @@ def _whole_rows(file: IO[bytes], job: Job, path: Path) -> int:
     if first.endswith(b"\n"):
         try:
             begun = json.loads(first)
-            if begun != asdict(job):
-                differing = [name for name, value in asdict(job).items() if begun.get(name) != value]
-                raise InputError(
-                    f"expected the job that {path.name} was begun by, got another {' and '.join(differing)}"
-                    f"{_values(begun, job, differing)}: call it as before, or begin again with --overwrite"
-                )
+            _check_same(begun, job, path.name)
             whole = len(first)
         except (ValueError, AttributeError, RecursionError):
             raise InputError(
@@ -184,9 +183,43 @@ def _row(line: bytes) -> Prediction:
     return Prediction(**{**row, "top": tuple((str(name), float(p)) for name, p in row["top"]), **several})
 
 
-def _values(begun: dict[str, Any], job: Job, names: list[str]) -> str:
-    told = [f"{begun.get(name)} in place of {getattr(job, name)}" for name in names if name != "model"]
-    return f" ({', '.join(told)})" if told else ""
+def remember(out: Path, job: Job, complete: bool) -> None:
+    """Remember in the cache which job writes a file, for `check_remembered`; a `complete` file as it is now."""
+    stamp = file_stamp(out) if complete else ""
+    keep(_remembered(out), json.dumps({"job": asdict(job), "stamp": stamp}).encode(), NOBODY)
+
+
+def check_remembered(out: Path, job: Job) -> bool:
+    """Return whether the rows of a file are known to be of this job; raises InputError if they are of another one."""
+    kept = read_kept(_remembered(out), NOBODY)
+    known = {} if kept is None else json.loads(bytes(kept.content))
+    # Another file may have taken the place of a complete one.
+    if not known or known["stamp"] not in ("", file_stamp(out)):
+        return False
+    _check_same(known["job"], job, str(out))
+    return True
+
+
+def _remembered(out: Path) -> Path:
+    place = os.fsencode(out.absolute())
+    return cache_folder() / JOBS / hashlib.blake2b(place, digest_size=16).hexdigest()
+
+
+def _check_same(begun: dict[str, Any], job: Job, name: str) -> None:
+    """Raise InputError, with what differs, unless a job is the one that was `begun`."""
+    differing = [each for each, value in asdict(job).items() if begun.get(each) != value]
+    if not differing:
+        return
+    told = [
+        f"{getattr(job, each) or 'none'} in place of {begun.get(each) or 'none'}"
+        for each in differing
+        if each != "model"
+    ]
+    values = f" ({', '.join(told)})" if told else ""
+    raise InputError(
+        f"expected the job that {name} was begun by, got another {' and '.join(differing)}{values}: call it as before, "
+        "give another --out, or begin again with --overwrite"
+    )
 
 
 def _opened(path: Path) -> IO[bytes]:

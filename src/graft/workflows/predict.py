@@ -8,21 +8,20 @@ import json
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import nullcontext, suppress
-from dataclasses import asdict, dataclass, field
+from contextlib import nullcontext
+from dataclasses import dataclass, field
 from os import PathLike
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING
 
 from graft.data.unlabelled import one_image
 from graft.endings import is_no_image
 from graft.errors import DataError, GraftError, InputError
-from graft.files import write_json
 from graft.names import plain
 from graft.progress import NOBODY, Reporter
 from graft.serving.abstaining import NO_RULE, Rule
 from graft.serving.gathering import Entry, Gathered
-from graft.serving.job import Job, place_of, unfinished
+from graft.serving.job import Job, check_remembered, place_of, remember, unfinished
 from graft.serving.prediction import Prediction
 from graft.serving.predictor import Classifier
 from graft.serving.several_views import Views, predict_in_views
@@ -120,6 +119,7 @@ def predict(
         except KeyboardInterrupt as stop:
             raise KeyboardInterrupt(f"stopped after {count}; they are kept, and --resume goes on with them") from stop
         write_predictions(kept.rows(), wanted.format, out, wanted.top, wanted.more)
+        remember(out, job, complete=True)
     return count
 
 
@@ -161,6 +161,13 @@ def check_finished(out: Path, format: str, images: Iterable[Entry]) -> int:
     else:
         same = rows == asked
     if not same:
+        added = set(asked) - set(rows or ()) if format != "table" else set()
+        if rows and added and set(rows) < set(asked):
+            raise InputError(
+                f"expected a row for each of {counted(len(asked), 'image')} in {out}, got none for "
+                f"{counted(len(added), 'image')} that came later, such as {min(added)}: give only these and another "
+                "--out, begin again with --overwrite, or have --watch add them as they come"
+            )
         came = "something else" if rows is None else f"{counted(len(rows), 'row')} of others"
         raise InputError(
             f"expected a row for each of {counted(len(asked), 'image')} in {out}, which no job is left of, got {came}: "
@@ -228,9 +235,10 @@ def watch(
     try:
         if out is not None and resume and out.is_file():
             known = _paths_in(out, wanted)
-            _check_job(out, wanted, job)
+            if not check_remembered(out, job):
+                _check_columns(out, wanted)
         if out is not None:
-            write_json(_job_beside(out), asdict(job))
+            remember(out, job, complete=False)
         with nullcontext(wanted.stream) if out is None else _added_to(out, resume) as file:
             first = out is None or not out.stat().st_size
             for files in arriving:
@@ -256,24 +264,15 @@ def watch(
     return count
 
 
-def _job_beside(out: Path) -> Path:
-    return out.with_name(f".{out.name}.job.json")
-
-
-def _check_job(out: Path, wanted: Wanted, job: Job) -> None:
-    """Refuse to add rows of another job to a file. Raises InputError."""
-    begun: Any = asdict(job)
-    # An earlier version left no description of the job.
-    with suppress(OSError, ValueError):
-        begun = json.loads(_job_beside(out).read_bytes())
+def _check_columns(out: Path, wanted: Wanted) -> None:
+    """Refuse to add rows with other columns to a file. Raises InputError."""
     header = io.StringIO(newline="")
     write_predictions(iter(()), wanted.format, header, wanted.top, wanted.more)
     with out.open(encoding="utf-8", errors="replace", newline="") as file:
         columns = file.readline() if header.getvalue() else ""
-    if begun != asdict(job) or columns not in ("", header.getvalue()):
+    if columns not in ("", header.getvalue()):
         raise InputError(
-            f"expected the job that {out} was begun with, got another model or other options: call it as before, or "
-            "give another --out"
+            f"expected the columns that {out} was begun with, got others: call it as before, or give another --out"
         )
 
 
