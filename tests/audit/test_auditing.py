@@ -11,11 +11,13 @@ import pytest
 import torch
 from PIL import Image, ImageFilter
 
-from graft.audit.auditing import Audit, Ranking, audit_features, held_out_probabilities, look_over, rank_labels
+from graft.audit import auditing
+from graft.audit.auditing import Audit, Copies, Ranking, audit_features, held_out_probabilities, look_over, rank_labels
 from graft.audit.contact_sheets import _Album, audit_page
 from graft.audit.fix_list import without_faults
 from graft.data.dataset import Dataset, Images, together
 from graft.data.opening import open_dataset
+from graft.data.table_options import TableOptions
 from graft.errors import FetchError
 from graft.features.engine import choose
 from graft.features.extraction import extract
@@ -185,6 +187,24 @@ def test_most_labels_that_were_flipped_are_among_the_first_suspects(cifar: tuple
     assert [suspect.confidence for suspect in suspects] == sorted(suspect.confidence for suspect in suspects)
 
 
+def test_of_few_images_those_whose_labels_are_least_likely_are_shown(cifar: tuple[Dataset, np.ndarray]) -> None:
+    data, features = cifar
+    few = np.arange(300)
+    labels = data.splits["all"].labels[few].copy()
+    flipped = np.random.default_rng(1).choice(300, 24, replace=False)
+    labels[flipped] = (labels[flipped] + 3) % 10
+    some = replace(data, splits={"all": replace(data.splits["all"].take(few), labels=labels)})
+    findings, suspects = audit_features(some, few, features[few], seed=0)
+    wrong = {some.splits["all"].name(row) for row in flipped.tolist()}
+    named = {finding.kind: finding for finding in findings}
+    shown = named["doubtful_label"]
+    certain = named["likely_wrong_label"].paths if "likely_wrong_label" in named else ()
+    assert shown.severity == "info" and not {*shown.paths} & {*certain}
+    # Worst first, as in the ranking.
+    assert [*shown.paths] == [each.path for each in suspects if each.confidence <= 0.2 and not each.contradicted][:100]
+    assert len(wrong & {*shown.paths[:24], *certain}) >= 12
+
+
 def test_of_untouched_labels_few_are_named(cifar: tuple[Dataset, np.ndarray]) -> None:
     data, features = cifar
     findings, _ = audit_features(data, np.arange(1500), features, seed=0)
@@ -310,3 +330,31 @@ def test_deep_images_are_shown_as_a_network_sees_them(tmp_path: Path) -> None:
     assert found.levels == (("uint16", 0, 4095),)
     shown = _Album(found.dataset, found.levels).tile(0).pixels
     assert shown is not None and np.abs(shown.astype(float).mean() - 127.5) < 20
+
+
+def test_copies_that_join_groups_are_named_and_look_alikes_join_none(tmp_path: Path) -> None:
+    coarse = np.random.default_rng(0).integers(0, 256, (12, 7, 7, 3), dtype=np.uint8)
+    images = [Image.fromarray(each).resize((96, 96), Image.Resampling.BICUBIC) for each in coarse]
+    rows = ["path,label,plate"]
+    for number, image in enumerate(images):
+        image.save(tmp_path / f"{number}.png")
+        rows.append(f"{number}.png,{'ab'[number % 2]},{number % 3}")
+    (tmp_path / "plates.csv").write_text("\n".join(rows))
+    asked, plain = TableOptions(group_column="plate"), Preprocessing(32, (0.5,) * 3, (0.5,) * 3)
+    alone = look_over(open_dataset(tmp_path / "plates.csv", table=asked), plain, NOBODY)
+    assert not any("join" in note for note in alone.dataset.notes)
+    # A copy of an image of plate 0 in plate 1, and a drawing that looks alike in both.
+    images[0].save(tmp_path / "copy.png")
+    rows.append("copy.png,a,1")
+    (tmp_path / "plates.csv").write_text("\n".join(rows))
+    found = look_over(open_dataset(tmp_path / "plates.csv", table=asked), plain, NOBODY)
+    (note,) = (note for note in found.dataset.notes if "join" in note)
+    assert "2 images with copies in other groups" in note and "join 3 groups to 2" in note and "copy.png" in note
+    (split,) = found.dataset.splits.values()
+    assert len(np.unique(split.groups)) == 2
+    copies = Copies(np.empty((0, 2), np.int64), np.array([[0, 1], [0, 3]]))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(auditing, "find_copies", lambda *_: copies)
+        found = look_over(open_dataset(tmp_path / "plates.csv", table=asked), plain, NOBODY)
+    (split,) = found.dataset.splits.values()
+    assert len(np.unique(split.groups)) == 3

@@ -154,3 +154,24 @@ def test_the_interval_of_an_accuracy_holds_for_groups_that_differ() -> None:
         for which, (low, high) in enumerate((accuracy_interval(right, groups), accuracy_interval(right))):
             held[which] += low <= 0.8 <= high
     assert held[0] >= 0.91 * 300 and held[1] < 0.7 * 300
+
+
+def test_the_interval_of_a_class_holds_for_groups_that_differ() -> None:
+    random, groups, held, alone = np.random.default_rng(0), np.repeat(np.arange(20), 40), [0, 0, 0], 0
+    labels = np.tile([0, 1], 400)
+    for _ in range(200):
+        # Of a class and of those called so, the same share of each group is right on average.
+        right = random.random(800) < random.beta(4, 1, 20)[groups]
+        answers = np.where(right, labels, 1 - labels)
+        of_groups, of_images = (score(np.eye(2)[answers], labels, ("a", "b"), each) for each in (groups, None))
+        row = of_groups.classes[0]
+        for which, interval in enumerate((row.recall_ci95, row.precision_ci95)):
+            held[which] += interval[0] <= 0.8 <= interval[1]
+        held[2] += row.f1_ci95[0] <= 0.8 <= row.f1_ci95[1]
+        alone += of_images.classes[0].recall_ci95[0] <= 0.8 <= of_images.classes[0].recall_ci95[1]
+        assert (row.recall, row.precision, row.f1) == (
+            of_images.classes[0].recall,
+            of_images.classes[0].precision,
+            of_images.classes[0].f1,
+        )
+    assert min(held) >= 0.9 * 200 and alone < 0.8 * 200

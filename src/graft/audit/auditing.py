@@ -48,6 +48,8 @@ MOST_TO_FIT, MOST_LOGITS = 20_000, 2**24
 LEAST_CONFIDENCE = 0.02
 # No label is reported unless at least this share of labels with so low a probability is expected to be wrong.
 LEAST_SHARE_WRONG = 0.4
+# Labels of up to this probability are shown all the same, at most so many (docs/audit.md).
+DOUBTFUL, MOST_DOUBTFUL = 0.2, 100
 # How much of the label ranking is kept.
 SUSPECT_SHARE, FEWEST_SUSPECTS, MOST_SUSPECTS = 0.25, 100, 10_000
 ORDER = {"error": 0, "warning": 1, "info": 2}
@@ -127,9 +129,13 @@ def look_over(
         looks = look_at(dataset, reporter, preprocessing.levels)
     copies = find_copies(dataset, looks, reporter, preprocessing.levels)
     same = alike_by_content(looks)
-    kept = kept_together(together(dataset.splits.values()).labels, same, copies.pairs, copies.look_alikes)
+    whole = together(dataset.splits.values())
+    # Where groups are known, images that only look alike join none of them.
+    look_alikes = copies.look_alikes if whole.groups is None else _in_one_group(whole.groups, copies.look_alikes)
+    kept = kept_together(whole.labels, same, copies.pairs, look_alikes)
+    said = (*_divided_nevertheless(dataset, kept), *_joins_groups(whole, kept.copies))
     dataset = with_content(joined(dataset, kept.either), looks.digest, linked(same, kept.copies))
-    dataset = replace(dataset, notes=(*dataset.notes, *_divided_nevertheless(dataset, kept)))
+    dataset = replace(dataset, notes=(*dataset.notes, *said))
     findings = audit_images(dataset, preprocessing, looks, copies, kept)
     marks = mark_findings(dataset, looks, reporter, preprocessing.levels, cache_folder() / LOOKS)
     found = gravest_first(chain(findings, marks))
@@ -154,6 +160,25 @@ def _divided_nevertheless(dataset: Dataset, kept: KeptTogether) -> Iterator[str]
         yield (
             f"more than half of the images of {_named(dataset, kept.held)} look like copies of each other and stay in "
             "one split, which may leave few to measure on: use --no-audit to split them like any others"
+        )
+
+
+def _in_one_group(groups: np.ndarray, pairs: np.ndarray) -> np.ndarray:
+    return pairs[groups[pairs[:, 0]] == groups[pairs[:, 1]]]
+
+
+def _joins_groups(whole: Images, copies: np.ndarray) -> Iterator[str]:
+    """Yield a note on copies, pairs of rows, that join groups which the user wants apart."""
+    if whole.groups is None:
+        return
+    across = copies[whole.groups[copies[:, 0]] != whole.groups[copies[:, 1]]]
+    if len(across):
+        before, left = len(np.unique(whole.groups)), len(np.unique(linked(whole.groups, across)))
+        one, other = (whole.name(row) for row in across[0].tolist())
+        yield (
+            f"{counted(len(np.unique(across)), 'image')} with copies in other groups, such as {one} and {other}, join "
+            f"{before:,} groups to {left:,}, since no split may divide copies: remove them (graft audit --fix-list) to "
+            "keep the groups apart"
         )
 
 
@@ -232,6 +257,24 @@ def audit_features(
                 whole,
                 indices[[row for _, row in wrong]],
                 [f"labelled {each.label}, looks like {each.suggested}" for each, _ in wrong],
+            )
+        )
+    doubtful = [
+        (suspect, row)
+        for suspect, row in zip(suspects, ranking.rows, strict=True)
+        if suspect.confidence <= DOUBTFUL and not suspect.contradicted
+    ][:MOST_DOUBTFUL]
+    if doubtful:
+        findings.append(
+            of_images(
+                "doubtful_label",
+                "info",
+                f"{counted(len(doubtful), 'label has', 'labels have')} a probability of at most {DOUBTFUL:.0%} by a "
+                "head that had not seen the image, but not so little that they must be wrong: look at them in this "
+                "order, in which errors come first",
+                whole,
+                indices[[row for _, row in doubtful]],
+                [f"labelled {each.label}, looks like {each.suggested} ({each.confidence:.0%})" for each, _ in doubtful],
             )
         )
     distance = neighbour_distance(features)

@@ -42,10 +42,13 @@ def with_validation(dataset: Dataset, seed: int = 0, fraction: float = VAL_FRACT
         splits[TRAIN], splits[VAL] = carve_from(dataset, splits[TRAIN], fraction, seed)
         if not len(splits[VAL]):
             alone = len(splits[TRAIN]) == len(dataset.classes)
+            joins = (
+                "" if alone else "; copies join their groups, so remove them if there are any (graft audit names them)"
+            )
             raise DataError(
                 "expected a class with two images or more that may be in different splits, so that one can be kept for "
                 f"validation, got {'only one image of each class' if alone else 'one group of images for each class'} "
-                f"in {dataset.name}: add images or a folder 'val'"
+                f"in {dataset.name}: add images or a folder 'val'{joins}"
             )
         by = "class" if dataset.label_sets is None else "label"
         notes.append(

@@ -65,7 +65,7 @@ def hypergeometric(each: np.ndarray, count: int, successes: int, drawn: int) -> 
     return np.asarray(np.exp(ways - log_combinations(count, drawn)))
 
 
-def f1_interval(both: int, either: int) -> Interval:
+def f1_interval(both: float, either: float) -> Interval:
     """Return the 95 % interval of F1, given the images in both the class and its predictions, and those in either.
 
     F1 = 2 J / (1 + J) rises with the rate J = both / either, whose interval is Wilson's.

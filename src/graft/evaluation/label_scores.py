@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from graft.evaluation.intervals import Interval, interval_in_words, wilson_interval
+from graft.evaluation.intervals import Interval, accuracy_interval, interval_in_words
 from graft.evaluation.label_interval import mean_average_precision_interval
 from graft.evaluation.ranking import average_precision
 
@@ -150,7 +150,7 @@ def score_labels(
         raise ValueError(f"expected ({count}, {number}) probabilities and labels, got {probabilities.shape}")
     actual, answered = matrix > 0, probabilities >= thresholds
     rows = tuple(
-        _score_of(name, probabilities[:, index], actual[:, index], answered[:, index], float(thresholds[index]))
+        _score_of(name, probabilities[:, index], actual[:, index], answered[:, index], float(thresholds[index]), groups)
         for index, name in enumerate(classes)
     )
     varied = _varied(matrix)
@@ -179,7 +179,17 @@ def _varied(matrix: np.ndarray) -> np.ndarray:
     return np.flatnonzero((share > 0) & (share < 1))
 
 
-def _score_of(name: str, figures: np.ndarray, actual: np.ndarray, answered: np.ndarray, threshold: float) -> LabelScore:
+def _score_of(
+    name: str,
+    figures: np.ndarray,
+    actual: np.ndarray,
+    answered: np.ndarray,
+    threshold: float,
+    groups: np.ndarray | None,
+) -> LabelScore:
+    def interval(right: np.ndarray, among: np.ndarray) -> Interval:
+        return accuracy_interval(right[among], None if groups is None else groups[among])
+
     both, of_label, called = int((actual & answered).sum()), int(actual.sum()), int(answered.sum())
     return LabelScore(
         name,
@@ -190,6 +200,6 @@ def _score_of(name: str, figures: np.ndarray, actual: np.ndarray, answered: np.n
         both / of_label if of_label else None,
         both / called if called else None,
         2 * both / (of_label + called) if of_label + called else None,
-        wilson_interval(both, of_label) if of_label else None,
-        wilson_interval(both, called) if called else None,
+        interval(answered, actual) if of_label else None,
+        interval(actual, answered) if called else None,
     )

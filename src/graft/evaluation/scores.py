@@ -3,8 +3,8 @@
 The functions work on plain arrays.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -156,8 +156,8 @@ def score(
 ) -> Scores:
     """Score `probabilities` (N, classes), whose rows sum to one, against `labels` int (N,); N is one or more.
 
-    Images of one group, int (N,), like those of one patient, are not independent: the intervals of accuracy, balanced
-    accuracy and macro F1 take them together. Raises ValueError for other shapes.
+    Images of one group, int (N,), like those of one patient, are not independent: all intervals take them together.
+    Raises ValueError for other shapes.
     """
     count, number = len(labels), len(classes)
     if not count or probabilities.shape != (count, number):
@@ -175,6 +175,8 @@ def score(
         areas(column, labels == index) if sortable else (None, None) for index, column in enumerate(probabilities.T)
     ]
     rows = tuple(_class_score(name, confusion, index, *ranks[index]) for index, name in enumerate(classes))
+    if groups is not None:
+        rows = tuple(_over_groups(rows, labels, answers, groups))
     balanced, macro_f1 = _intervals_of_means(labels, answers, rows, groups)
     return Scores(
         n=count,
@@ -217,6 +219,29 @@ def _class_score(
         roc_area=roc_area,
         average_precision=average_precision,
     )
+
+
+def _over_groups(
+    rows: tuple[ClassScore, ...], labels: np.ndarray, answers: np.ndarray, groups: np.ndarray
+) -> Iterator[ClassScore]:
+    """Yield the scores of the classes with intervals over groups."""
+    # Sorted once: with a thousand classes, a mask for each would take longer than scoring.
+    of_class, called = (_places(found, len(rows)) for found in (labels, answers))
+    for row, own, same in zip(rows, of_class, called, strict=True):
+        either = np.union1d(own, same)
+        right = labels[either] == answers[either]
+        worth = effective_count(right, groups[either]) if len(either) else 0.0
+        yield replace(
+            row,
+            recall_ci95=accuracy_interval(labels[own] == answers[own], groups[own]) if len(own) else None,
+            precision_ci95=accuracy_interval(labels[same] == answers[same], groups[same]) if len(same) else None,
+            f1_ci95=f1_interval(float(right.mean()) * worth, worth) if len(either) else None,
+        )
+
+
+def _places(classes: np.ndarray, number: int) -> list[np.ndarray]:
+    """Return where each of so many classes is among int (N,)."""
+    return np.split(np.argsort(classes, kind="stable"), np.cumsum(np.bincount(classes, minlength=number))[:-1])
 
 
 def _means(rows: tuple[ClassScore, ...], weights: np.ndarray) -> Means:
