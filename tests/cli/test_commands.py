@@ -112,6 +112,9 @@ def test_which_images_were_taken_for_what_is_written_as_a_table(run: Path, lette
     predicted = json.loads(graft("predict", str(run), answered[0]["path"], "--format", "jsonl").stdout)
     assert predicted["label"] == answered[0]["answer"]
     assert predicted["probability"] == pytest.approx(float(answered[0]["probability"]), rel=1e-4)
+    own = {name.removeprefix("probability of "): float(answered[0][name]) for name in rows[0] if " of " in name}
+    assert own | dict(predicted["top"]) == pytest.approx(own, rel=1e-4, abs=1e-5)
+    assert sum(own.values()) == pytest.approx(1, abs=1e-4) and max(own.values()) == float(answered[0]["probability"])
     again = graft("evaluate", str(run), str(data), "--out", str(out))
     assert again.returncode == 2 and "--overwrite" in again.stderr
     inside = graft("evaluate", str(run), str(data), "--out", str(data / "answers.csv"))

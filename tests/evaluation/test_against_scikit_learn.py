@@ -49,6 +49,12 @@ def test_scores(case: tuple[np.ndarray, np.ndarray]) -> None:
     theirs = metrics.precision_recall_fscore_support(labels, answers, labels=every, zero_division=0)
     ours = np.array([[row.precision or 0, row.recall or 0, row.f1 or 0, row.n] for row in found.classes]).T
     assert ours == pytest.approx(np.array(theirs), **EXACT)
+    for row, number in zip(found.classes, every.tolist(), strict=True):
+        if row.n < len(labels):
+            of_others = metrics.recall_score(labels == number, answers == number, pos_label=False)
+            assert row.specificity == pytest.approx(of_others, **EXACT)
+        else:
+            assert row.specificity is row.specificity_ci95 is None
     for means, average in ((found.macro, "macro"), (found.weighted, "weighted")):
         of_average = {"labels": present, "average": average, "zero_division": 0}
         expected = metrics.precision_recall_fscore_support(labels, answers, **of_average)[:3]

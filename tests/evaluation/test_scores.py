@@ -157,7 +157,7 @@ def test_the_interval_of_an_accuracy_holds_for_groups_that_differ() -> None:
 
 
 def test_the_interval_of_a_class_holds_for_groups_that_differ() -> None:
-    random, groups, held, alone = np.random.default_rng(0), np.repeat(np.arange(20), 40), [0, 0, 0], 0
+    random, groups, held, alone = np.random.default_rng(0), np.repeat(np.arange(20), 40), [0, 0, 0, 0], 0
     labels = np.tile([0, 1], 400)
     for _ in range(200):
         # Of a class and of those called so, the same share of each group is right on average.
@@ -165,9 +165,9 @@ def test_the_interval_of_a_class_holds_for_groups_that_differ() -> None:
         answers = np.where(right, labels, 1 - labels)
         of_groups, of_images = (score(np.eye(2)[answers], labels, ("a", "b"), each) for each in (groups, None))
         row = of_groups.classes[0]
-        for which, interval in enumerate((row.recall_ci95, row.precision_ci95)):
+        for which, interval in enumerate((row.recall_ci95, row.precision_ci95, row.specificity_ci95)):
             held[which] += interval[0] <= 0.8 <= interval[1]
-        held[2] += row.f1_ci95[0] <= 0.8 <= row.f1_ci95[1]
+        held[3] += row.f1_ci95[0] <= 0.8 <= row.f1_ci95[1]
         alone += of_images.classes[0].recall_ci95[0] <= 0.8 <= of_images.classes[0].recall_ci95[1]
         assert (row.recall, row.precision, row.f1) == (
             of_images.classes[0].recall,

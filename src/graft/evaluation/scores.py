@@ -40,7 +40,8 @@ MOST_TO_SORT = 50_000_000
 class ClassScore:
     """The scores of one class: its support `n`, recall, precision and F1; None for a ratio over zero images.
 
-    Each has its 95 % interval. `roc_area` and `average_precision` rank the class's probability against all other
+    `specificity` is the share of the other images that are not called so, as recall, or sensitivity, is of its own that
+    are. Each has its 95 % interval. `roc_area` and `average_precision` rank the class's probability against all other
     classes.
     """
 
@@ -54,12 +55,16 @@ class ClassScore:
     f1_ci95: Interval | None = None
     roc_area: float | None = None
     average_precision: float | None = None
+    specificity: float | None = None
+    specificity_ci95: Interval | None = None
 
     def to_dict(self) -> dict[str, Any]:
         return {
             "name": self.name,
             "n": self.n,
             "recall": self.recall,
+            "specificity": self.specificity,
+            "specificity_ci95": self.specificity_ci95 and list(self.specificity_ci95),
             "precision": self.precision,
             "f1": self.f1,
             "recall_ci95": self.recall_ci95 and list(self.recall_ci95),
@@ -176,7 +181,7 @@ def score(
     ]
     rows = tuple(_class_score(name, confusion, index, *ranks[index]) for index, name in enumerate(classes))
     if groups is not None:
-        rows = tuple(_over_groups(rows, labels, answers, groups))
+        rows = tuple(_over_groups(rows, labels, answers, groups, sortable))
     balanced, macro_f1 = _intervals_of_means(labels, answers, rows, groups)
     return Scores(
         n=count,
@@ -206,7 +211,7 @@ def _class_score(
 ) -> ClassScore:
     both = int(confusion[index, index])
     of_class, called = int(confusion[index].sum()), int(confusion[:, index].sum())
-    either = of_class + called - both
+    either, others = of_class + called - both, int(confusion.sum()) - of_class
     return ClassScore(
         name,
         n=of_class,
@@ -218,16 +223,19 @@ def _class_score(
         f1_ci95=f1_interval(both, either) if either else None,
         roc_area=roc_area,
         average_precision=average_precision,
+        specificity=_ratio(others - (called - both), others),
+        specificity_ci95=wilson_interval(others - (called - both), others) if others else None,
     )
 
 
 def _over_groups(
-    rows: tuple[ClassScore, ...], labels: np.ndarray, answers: np.ndarray, groups: np.ndarray
+    rows: tuple[ClassScore, ...], labels: np.ndarray, answers: np.ndarray, groups: np.ndarray, few: bool
 ) -> Iterator[ClassScore]:
-    """Yield the scores of the classes with intervals over groups."""
+    """Yield the scores of the classes with intervals over groups; none of specificity unless there are `few` images."""
     # Sorted once: with a thousand classes, a mask for each would take longer than scoring.
     of_class, called = (_places(found, len(rows)) for found in (labels, answers))
-    for row, own, same in zip(rows, of_class, called, strict=True):
+    for number, (row, own, same) in enumerate(zip(rows, of_class, called, strict=True)):
+        others = np.flatnonzero(labels != number) if few else own[:0]
         either = np.union1d(own, same)
         right = labels[either] == answers[either]
         worth = effective_count(right, groups[either]) if len(either) else 0.0
@@ -236,6 +244,7 @@ def _over_groups(
             recall_ci95=accuracy_interval(labels[own] == answers[own], groups[own]) if len(own) else None,
             precision_ci95=accuracy_interval(labels[same] == answers[same], groups[same]) if len(same) else None,
             f1_ci95=f1_interval(float(right.mean()) * worth, worth) if len(either) else None,
+            specificity_ci95=accuracy_interval(answers[others] != number, groups[others]) if len(others) else None,
         )
 
 
