@@ -5,7 +5,7 @@ import tracemalloc
 import numpy as np
 
 from graft.audit.slicing import parts_of
-from graft.evaluation.slices import compare_slices
+from graft.evaluation.slices import compare_slices, ends_of, why_no_parts
 
 
 def test_slicing_takes_little_memory_where_nearly_every_image_is_its_own_group_and_folder() -> None:
@@ -36,3 +36,10 @@ def test_a_group_or_folder_of_ten_images_is_a_part_and_one_of_nine_is_none() -> 
     for name, first, last in (("7", 9, 19), ("9", 19, 50)):
         for attribute in ("folder", "group"):
             np.testing.assert_array_equal(parts[attribute, name], np.arange(first, last))
+
+
+def test_too_few_images_are_said_to_be_with_how_many_it_takes() -> None:
+    assert "there are 37, and it takes 38" in why_no_parts(37)
+    for count, parts in ((37, 0), (38, 2)):
+        assert len(ends_of("size", ("smallest", "largest"), np.arange(count))) == parts
+    assert "no parts" in why_no_parts(38)

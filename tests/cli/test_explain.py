@@ -121,7 +121,7 @@ def test_feature_maps_of_a_stage_stand_on_the_page(run: Path, photos: Path, tmp_
 
 
 def test_what_is_no_image_and_no_option_is_told_in_a_sentence(run: Path, photos: Path) -> None:
-    with pytest.raises(InputError, match=r"expected images to explain as a name, .*, got NoneType: name one"):
+    with pytest.raises(InputError, match=r"expected a path, .* or several of these, got a NoneType: give one"):
         explain(run, None)
     with pytest.raises(InputError, match=r"expected graft\.MapOptions for maps, got str"):
         explain(run, photos / "a.png", maps="rise")

@@ -134,6 +134,18 @@ def test_labels_of_any_kind_are_classes_in_the_order_of_numbers_or_text() -> Non
         assert dataset.classes == ("9", "10") and dataset.splits["all"].labels.tolist() == [1, 0, 1]
 
 
+def test_whole_numbers_are_places_in_the_classes_that_are_named() -> None:
+    for labels in ([0, 2, 0], np.array([[0], [2], [0]]), torch.tensor([0, 2, 0]), iter([0, 2, 0])):
+        dataset = graft.Dataset.from_arrays([PIXELS] * 3, labels, classes=["wasp", "bee", "ant"])
+        assert dataset.classes == ("ant", "wasp") and dataset.splits["all"].labels.tolist() == [1, 0, 1]
+        assert any("no image is of 'bee'" in note for note in dataset.notes)
+    for labels, said in (([0, 3], "0 to 2, .* got 3 for image 1"), ([-1, 0], "got -1"), (["0", "1"], "leave the cla")):
+        with pytest.raises(DataError, match=said):
+            graft.Dataset.from_arrays([PIXELS] * 2, labels, classes=["wasp", "bee", "ant"])
+    with pytest.raises(DataError, match="twice"):
+        graft.Dataset.from_arrays([PIXELS] * 2, [0, 1], classes=["a", "a"])
+
+
 def test_a_generator_is_gone_through_once_which_a_note_says() -> None:
     dataset = graft.Dataset.from_arrays((PIXELS for _ in range(3)), iter("aba"))
     assert len(dataset) == 3 and any("gone through once" in note for note in dataset.notes)

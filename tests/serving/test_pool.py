@@ -14,7 +14,7 @@ import pytest
 from graft.errors import GraftError, InputError
 from graft.serving import pool as pools
 from graft.serving.batching import Given, Job
-from graft.serving.pool import Pool
+from graft.serving.pool import Model, Pool
 from graft.serving.refusal import Refusal
 from graft.serving.service import Service
 from graft.serving.settings import Limits, Serving
@@ -189,3 +189,17 @@ def test_a_request_that_is_given_up_or_not_answered_in_time_leaves_nothing_waiti
         await service.close()
 
     asyncio.run(scenario())
+
+
+@pytest.mark.parametrize(
+    ("budgets", "said"),
+    [
+        (((0.01, None), (0.05, 0.9)), "0.05 is the least that is, so ask for that or leave it out"),
+        (((0.01, None), (0.05, None)), "leave it out, as no budget is: that takes a model of more images"),
+    ],
+)
+def test_a_budget_that_is_not_reachable_is_refused_with_the_one_that_is(
+    budgets: tuple[tuple[float, float | None], ...], said: str
+) -> None:
+    with pytest.raises(Refusal, match=f"got 0.02, which is not reachable: {said}"):
+        Model(("a",), "1", "torch", 32, {}, budgets=budgets).threshold(0.02)

@@ -431,6 +431,13 @@ def test_a_classifier_closes_with_its_block_scores_itself_and_says_where_it_cann
         Classifier(classifier.saved, classifier.choice).evaluate(labelled)
 
 
+def test_a_dataset_of_torch_is_refused_with_what_takes_it(classifier: Classifier) -> None:
+    pairs = torch.utils.data.TensorDataset(torch.zeros(2, 3, 32, 32), torch.tensor([0, 1]))
+    with pytest.raises(InputError, match=r"got a TensorDataset that gives .* labels: pass `graft\.Dataset\.from_torch"):
+        classifier.predict(pairs)
+    assert len(classifier.predict(graft.Dataset.from_torch(pairs))) == 2
+
+
 def test_a_loader_and_a_batch_with_its_labels_are_refused_at_once(classifier: Classifier) -> None:
     batch, labels = torch.rand(4, 3, 32, 32), torch.arange(4)
     loader = torch.utils.data.DataLoader(torch.utils.data.TensorDataset(batch, labels), batch_size=4)

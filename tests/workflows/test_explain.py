@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from tests.workflows.written_letters import files, write_letters
 
 import graft
@@ -61,6 +62,22 @@ def test_data_that_are_gone_are_said_to_be(run: Path, letters: Path, tmp_path: P
     (note,) = made.notes
     assert "nearest training images are not shown" in note and made.nearest == ((),)
     assert graft.explain(run, image, maps=UNTESTED, nearest=0, quiet=True).notes == ()
+
+
+def test_images_in_memory_are_explained_as_their_files_are(run: Path, letters: Path) -> None:
+    path = next((letters / LETTERS[0]).iterdir())
+    pixels = np.asarray(Image.open(path).convert("RGB"))
+    (by_path,) = graft.explain(run, path, maps=UNTESTED, quiet=True).explanations
+    dataset = graft.Dataset.from_arrays([pixels], [LETTERS[0]])
+    for given in (pixels, [Image.open(path)], pixels[None], dataset, [pixels, path]):
+        made = graft.explain(run, given, maps=UNTESTED, quiet=True)
+        assert made.explanations[0].path == "image 0" and made.nearest[0]
+        assert all(each.map.values == pytest.approx(by_path.map.values, abs=1e-3) for each in made.explanations)
+    other = np.asarray(Image.open(next((letters / LETTERS[1]).iterdir())).convert("RGB"))
+    made = graft.explain(run, other, maps=UNTESTED, quiet=True)
+    assert [each.label for each in made.nearest[0]][:1] == [LETTERS[1]]
+    with pytest.raises(InputError, match=r"at most 200 .* got more"):
+        graft.explain(run, (pixels for _ in iter(int, 1)), quiet=True)
 
 
 def test_explanations_do_not_replace_earlier_ones(run: Path, letters: Path) -> None:

@@ -92,6 +92,8 @@ def test_an_evaluation_reads_the_same_table_by_itself_and_agrees_with_the_run(ru
     assert found.scores is None
     assert found.to_dict()["n"] == run.val.n
     assert re.search("mean_average_precision", repr(found))
+    with pytest.raises(InputError, match=r"one label for each image, got .* of several: take"):
+        found.mistakes()
     with pytest.raises(InputError, match="no `slices` for a classifier of several labels"):
         graft.evaluate(run.folder, options, slices=True, quiet=True)
     with pytest.raises(InputError, match="several labels for each"):

@@ -164,9 +164,14 @@ def evaluate(
                 f"{part.expected:.1%} would be expected (p = {part.p_value:.2g} for all parts)"
             )
     if found.slices is not None:
-        by = ", ".join(dict.fromkeys(part.attribute for part in found.slices)) or "nothing, as there are too few images"
+        from graft.evaluation.slices import why_no_parts
+
+        by = ", ".join(dict.fromkeys(part.attribute for part in found.slices))
         none = "" if any(part.flagged for part in found.slices) else "; none stands out"
-        say(f"looked at {counted(len(found.slices), 'part')} of the images, by {by}{none}")
+        if by:
+            say(f"looked at {counted(len(found.slices), 'part')} of the images, by {by}{none}")
+        else:
+            say(why_no_parts(0 if found.scores is None else found.scores.n))
     say(f"answered by {found.engine}")
     if found.unlike is not None:
         strange = found.unlike

@@ -251,6 +251,9 @@ class Dataset:
         or (H, W, 4), or a tensor (3, H, W), of uint8 or of floats from 0 to 1. Images are not copied. A generator is
         consumed once, and a note says so. `name` is the name of the data in runs and reports.
 
+        Where labels are whole numbers from 0 on, `classes` may name what they count, as the `classes` of a dataset of
+        torch do. The classes of the dataset are in the order of their names all the same, as those of a folder are.
+
         With `multi_label`, the labels of an image are a list, which may be empty, or a row of a 0/1 matrix (N, C) whose
         columns `classes` names. `weights` (N,), of 0 or more, are the weights of the images in training. Raises
         DataError naming the first invalid image, label or weight.

@@ -101,9 +101,13 @@ def from_arrays(
     weights: Any = None,
 ) -> Dataset:
     """See `Dataset.from_arrays`."""
-    labels, notes = cells_of(labels, classes) if multi_label else texts_of(labels), []
-    if classes is not None and not multi_label:
-        raise DataError("expected classes with multi_label=True, got them without: labels are the names themselves")
+    notes: list[str] = []
+    if multi_label:
+        labels = cells_of(labels, classes)
+    elif classes is None:
+        labels = texts_of(labels)
+    else:
+        labels, notes = named_by(labels, classes)
     if not isinstance(images, Sized):
         if not isinstance(images, Iterable) or isinstance(images, str | bytes) or is_open_file(images):
             raise DataError(f"expected several images, each {ACCEPTED}, got {named(images)}: give a list of them")
@@ -302,6 +306,36 @@ def texts_of(labels: Any) -> list[str]:
             "as truths, as numbers or as texts"
         )
     return texts
+
+
+def named_by(labels: Any, classes: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Return the name of each label, a whole number that indexes `classes`, and notes on classes without images.
+
+    Raises DataError for other labels, and for classes that are not distinct names.
+    """
+    if isinstance(classes, str | bytes) or not isinstance(classes, Iterable):
+        raise DataError(f"expected the names of the classes as a list, got {named(classes)}: give one")
+    names = texts_of(classes)
+    refuse_twice(names, "classes")
+    if isinstance(labels, Iterable) and not isinstance(labels, str | bytes | Sized):
+        labels = list(labels)
+    texts = texts_of(labels)
+    for number, (text, label) in enumerate(zip(texts, labels, strict=True)):
+        if isinstance(label, str | bytes):
+            raise DataError(
+                f"expected labels that index the classes, got {label!r} for image {number}: leave the classes out, as "
+                "such labels are the names themselves"
+            )
+        if not text.isdigit() or int(text) >= len(names):
+            raise DataError(
+                f"expected labels from 0 to {len(names) - 1}, which index the classes, got {text} for image {number}: "
+                "correct it, or name every class"
+            )
+    used = {int(text) for text in texts}
+    without = [repr(name) for number, name in enumerate(names) if number not in used]
+    shown = ", ".join(without[:6]) + (", …" if len(without) > 6 else "")
+    notes = [f"no image is of {shown}, which the classes name: the classes are those of the images"] if without else []
+    return [names[int(text)] for text in texts], notes
 
 
 def cells_of(labels: Any, classes: Sequence[str] | None) -> list[str]:

@@ -21,6 +21,8 @@ FEWEST_IN_SLICE = 10
 LEVEL, GAP = 0.01, 0.1
 # The shares of the images examined at either end of a measure.
 ENDS = (0.1, 0.25)
+# With fewer images, not even the widest ends are parts.
+FEWEST_WITH_ENDS = next(count for count in range(10**6) if round(max(ENDS) * count) >= FEWEST_IN_SLICE)
 # Of parts that overlap by more than this share, only the worst is flagged.
 SHARED = 0.4
 # With more wrong answers than this, the normal distribution is accurate enough.
@@ -68,6 +70,19 @@ class Slice:
             "p_value": self.p_value,
             "flagged": self.flagged,
         }
+
+
+def why_no_parts(count: int) -> str:
+    """Say in a sentence why no parts of `count` images were compared."""
+    if count < FEWEST_WITH_ENDS:
+        return (
+            f"too few images to compare parts of them: there are {count:,}, and it takes {FEWEST_WITH_ENDS}, or a "
+            f"folder or group of {FEWEST_IN_SLICE} beside {FEWEST_IN_SLICE} others"
+        )
+    return (
+        "no parts of the images to compare: they hardly differ in size, brightness or blur, and no folder or group "
+        f"has {FEWEST_IN_SLICE} images and leaves as many"
+    )
 
 
 def ends_of(attribute: str, words: tuple[str, str], values: np.ndarray) -> Parts:

@@ -43,7 +43,7 @@ class MapOptions:
 AUTOMATIC = MapOptions()
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Explanation:
     """The prediction for an image, and where in it the evidence for the class `explained` lies.
 
@@ -59,6 +59,9 @@ class Explanation:
     map: ClassMap
     faithfulness: Faithfulness | None = None
     sensitivity: Sensitivity | None = None
+
+    def __repr__(self) -> str:
+        return f"Explanation({self.path!r}, {self.label!r}, {self.probability:.3f}, tells={self.tells})"
 
     @property
     def tells(self) -> bool | None:

@@ -74,6 +74,7 @@ def one_by_one(images: Any) -> Iterator[Any]:
     if isinstance(images, Images):
         return (Entry(images, index) for index in range(len(images)))
     if not isinstance(images, Iterable):
+        _refuse_pairs(images)
         raise InputError(f"expected {ACCEPTED}, or several of these, got {named(images)}: give one or several")
     try:
         return map(_taken_in, images)
@@ -98,6 +99,21 @@ def _refuse_batches(images: Any) -> None:
         raise InputError(
             f"expected {ACCEPTED}, or several of these, got {what}: pass each batch's images, "
             "`for images, labels in loader: classifier.predict(images)`"
+        )
+
+
+def _refuse_pairs(images: Any) -> None:
+    """Raise InputError for a dataset of torch that gives (image, label) by number."""
+    if not (hasattr(images, "__getitem__") and hasattr(images, "__len__")):
+        return
+    try:
+        first = images[0]
+    except Exception:  # a caller's own type may raise anything; it is refused as it is
+        return
+    if isinstance(first, tuple | list) and len(first) >= 2:
+        raise InputError(
+            f"expected {ACCEPTED}, or several of these, got {named(images)} that gives images with their labels: pass "
+            "`graft.Dataset.from_torch(…)` of it"
         )
 
 

@@ -65,7 +65,9 @@ class Model:
         stricter = [threshold for row, threshold in self.budgets if row <= budget + 1e-12]
         if not stricter or stricter[-1] is None:
             least = next((row for row, threshold in self.budgets if threshold is not None), None)
-            instead = "leave it out" if least is None else f"{least:.3g} is the least"
+            instead = "leave it out, as no budget is: that takes a model of more images, or fewer wrong answers"
+            if least is not None:
+                instead = f"{least:.3g} is the least that is, so ask for that or leave it out"
             raise Refusal(
                 400,
                 f"expected an 'error_budget' that the model's held-out images show to be kept, got {budget:.3g}, which "

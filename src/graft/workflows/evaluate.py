@@ -1,6 +1,7 @@
 """Evaluate a trained classifier, or a base with its own classes, on labelled images."""
 
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from os import PathLike
 from pathlib import Path
@@ -240,14 +241,19 @@ def _known_only(dataset: Dataset, base: Base) -> Dataset:
     left_out = sum(map(len, dataset.splits.values())) - sum(map(len, kept_images.values()))
     if not any(map(len, kept_images.values())):
         raise DataError(
-            f"expected images of classes that {base.name} knows in {dataset.name}, got none: check --classes"
+            f"expected images of classes that {base.name} knows ({_few(base.classes or ())}) in {dataset.name}, got "
+            f"images of {_few(dataset.classes)} alone: give images of its classes, or say with --class-map which class "
+            "each of its own stands for"
         )
     if not left_out:
         return dataset
     strangers = [name for name, is_known in zip(dataset.classes, known, strict=False) if not is_known]
-    shown = ", ".join(map(repr, strangers[:6])) + (", …" if len(strangers) > 6 else "")
-    note = f"{counted(left_out, 'image')} left out, of classes that the classifier does not know: {shown}"
+    note = f"{counted(left_out, 'image')} left out, of classes that the classifier does not know: {_few(strangers)}"
     return replace(dataset, splits=kept_images, notes=(*dataset.notes, note))
+
+
+def _few(names: Sequence[str]) -> str:
+    return ", ".join(map(repr, names[:6])) + (", …" if len(names) > 6 else "")
 
 
 def _largest_split(unlike: str) -> Images:

@@ -4,7 +4,7 @@ import os
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
-from itertools import repeat
+from itertools import islice, repeat
 from os import PathLike
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -13,7 +13,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from graft.data.dataset import Images, together
+from graft.data.dataset import Dataset, Images, together
+from graft.data.handed_over import HandedOver
 from graft.data.loading import Batch, load_image
 from graft.data.readers.folder import folders_of
 from graft.data.unlabelled import one_image
@@ -30,6 +31,7 @@ from graft.given import path, text, truth, whole_number, with_hints
 from graft.progress import Reporter, reporting
 from graft.seeding import check_seed
 from graft.serving.gathering import STDIN, gather
+from graft.serving.handed import one_by_one
 from graft.torch_modes import in_own_modes
 from graft.weights.model_files import is_on_hub, refuse_several_labels
 from graft.weights.saved import ARGUMENTS_FILE, SavedModel, load_model, model_folder
@@ -44,7 +46,7 @@ PAGE_FILE, VALUES_FILE = "index.html", "explanations.json"
 MOST_IMAGES = 200
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Explanations:
     """What was written to `folder`: for every image a map, whether it passes its tests, and what else was asked for."""
 
@@ -58,6 +60,9 @@ class Explanations:
     skipped: dict[str, str]
     notes: tuple[str, ...]
     seconds: float
+
+    def __repr__(self) -> str:
+        return f"Explanations({near(self.folder)!r}, {counted(len(self.explanations), 'image')})"
 
     def to_dict(self) -> dict[str, Any]:
         """Return the JSON form that `graft explain --json` prints and that is written beside the page."""
@@ -79,7 +84,7 @@ class Explanations:
 @in_own_modes
 def explain(
     run: str | PathLike[str],
-    images: str | Path | list[str] | list[Path],
+    images: Any,
     *,
     out: str | Path | None = None,
     maps: MapOptions = AUTOMATIC,
@@ -93,11 +98,13 @@ def explain(
 ) -> Explanations:
     """Show where in each image the evidence for its class lies, and whether the map passes its tests.
 
-    `run` is a run folder or its `model/`; `images` are files, folders, patterns, addresses or archives. The page shows
-    beside each image its `nearest` training images, if the data of the run are still there, and the maps of the most
-    active channels of the stage `features`. `out` is a new folder, by default `explanations/1` in the run, then
-    `explanations/2` and so on; nothing is written among the images. Raises InputError for an invalid call, DataError if
-    no image can be read.
+    `run` is a run folder or its `model/`; `images` are files, folders, patterns, addresses or archives, or what
+    `Classifier.predict` takes besides: PIL images, arrays, tensors, a `graft.Dataset`.
+
+    The page shows beside each image its `nearest` training images, if the data of the run are still there, and the maps
+    of the most active channels of the stage `features`. `out` is a new folder, by default `explanations/1` in the run,
+    then `explanations/2` and so on; nothing is written among the images. Raises InputError for an invalid call,
+    DataError if no image can be read.
     """
     started = time.perf_counter()
     seed, maps = check_seed(seed), _checked(maps)
@@ -157,16 +164,14 @@ def _checked(maps: MapOptions) -> MapOptions:
     )
 
 
-def images_named(named: str | Path | list[str] | list[Path]) -> Images:
-    """Return the images that one or more names stand for. Raises InputError for none, or too many to look at."""
-    if not isinstance(named, str | Path | list | tuple):
-        raise InputError(
-            f"expected images to explain as a name, a path or a list of them, got {type(named).__name__}: name one or "
-            "several"
-        )
+def images_named(named: Any) -> Images:
+    """Return the images that one or more names stand for, or that were handed over as `Classifier.predict` takes them.
+
+    Raises InputError for none, or too many to look at.
+    """
+    if not _are_names(named):
+        return _few_enough(_handed_over(named))
     several = [named] if isinstance(named, str | Path) else list(named)
-    if not several:
-        raise InputError("expected images to explain, got none: name one or several")
     names = [path(each, "the images") for each in several]
     if STDIN in names:
         raise InputError(
@@ -176,11 +181,31 @@ def images_named(named: str | Path | list[str] | list[Path]) -> Images:
     known = [part if isinstance(part, Images) else together(map(one_image, part)) for part in parts]
     if not sum(map(len, known)):
         raise InputError(f"expected images to explain, got {', '.join(names)[:200]} without any: name others")
-    found = together(known)
+    return _few_enough(together(known))
+
+
+def _are_names(named: Any) -> bool:
+    several = named if isinstance(named, list | tuple) else [named]
+    return bool(several) and all(isinstance(each, str | Path) for each in several)
+
+
+def _handed_over(given: Any) -> Images:
+    """Return images that are values, or paths among such; the stamps of values tell by their pixels which they are."""
+    if isinstance(given, Dataset) and given.splits:
+        return together(given.splits.values())
+    # One more than may be explained tells that there are too many, even of an endless iterator.
+    things = [*islice(one_by_one(given), MOST_IMAGES + 1)]
+    if not things:
+        raise InputError("expected images to explain, got none: name one or several")
+    source = HandedOver(things)
+    return Images(source, np.arange(len(things)), np.full(len(things), -1, np.int64))
+
+
+def _few_enough(found: Images) -> Images:
     if len(found) > MOST_IMAGES:
-        raise InputError(
-            f"expected at most {MOST_IMAGES} images to explain, got {len(found):,}: name those that matter"
-        )
+        # What was handed over is not gone through further than this, so how many there are is not known.
+        count = "more" if isinstance(found.source, HandedOver) else f"{len(found):,}"
+        raise InputError(f"expected at most {MOST_IMAGES} images to explain, got {count}: name those that matter")
     return found
 
 

@@ -41,7 +41,7 @@ from graft.workflows.run import near
 MOST_IMAGES = 256
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class NetworkExplanation:
     """What was written to `folder`; the notes say what could not be made, and why.
 
@@ -57,6 +57,10 @@ class NetworkExplanation:
     favourites: tuple[Favourites, ...]
     notes: tuple[str, ...]
     seconds: float
+
+    def __repr__(self) -> str:
+        moved = None if self.filters_moved is None else round(self.filters_moved, 3)
+        return f"NetworkExplanation({near(self.folder)!r}, filters_moved={moved}, other={self.other!r})"
 
     def to_dict(self) -> dict[str, Any]:
         """Return the JSON form that `graft explain --json` prints and that is written beside the page."""

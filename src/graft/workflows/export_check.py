@@ -18,6 +18,7 @@ from graft.progress import Reporter
 from graft.serving.exported import whole_pixels
 from graft.training.task import sample
 from graft.weights.model_files import gives_several_labels
+from graft.words import counted
 from graft.workflows.own_images import images_of_run
 from graft.workflows.prepare import DataOptions, open_images
 from graft.workflows.run import near
@@ -27,7 +28,7 @@ from graft.workflows.run_folder import check_outside_images
 MOST_IMAGES = 200
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Export:
     """An exported file that was kept, and its `agreement` with its run on the images of `checked_on`."""
 
@@ -43,6 +44,9 @@ class Export:
     bytes_of_run: int = 0
     # Black and white levels of images deeper than 8 bits: the file takes 8 bits, so its callers must convert.
     levels: Levels = ()
+
+    def __repr__(self) -> str:
+        return f"Export({near(self.file)!r}, {self.format!r}, {counted(self.bytes, 'byte')})"
 
     def to_dict(self) -> dict[str, Any]:
         """Return the JSON form that `graft export --json` prints and that is written beside the file."""

@@ -44,12 +44,15 @@ from graft.workflows.unseen import Measured
 PAGE_FILE, VALUES_FILE = "report.html", "report.json"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Written:
     """A page that was written, and the values it shows: of one run, or of two side by side."""
 
     page: Path
     values: Report | LabelReport | Beside
+
+    def __repr__(self) -> str:
+        return f"Written({near(self.page)!r}, {self.values!r})"
 
     def to_dict(self) -> dict[str, Any]:
         return {"page": near(self.page), **self.values.to_dict()}

@@ -13,7 +13,7 @@ from graft.words import counted
 ABOVE_CHANCE = 0.05
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class LabelReport:
     """What the page shows: scores by split, the main one first, and how the run came to them.
 
@@ -31,6 +31,9 @@ class LabelReport:
     reasons: tuple[str, ...]
     history: tuple[dict[str, Any], ...]
     facts: tuple[tuple[str, str], ...]
+
+    def __repr__(self) -> str:
+        return f"LabelReport({self.title!r}, {next(iter(self.splits.values()), None)!r})"
 
     @property
     def sentences(self) -> tuple[str, ...]:

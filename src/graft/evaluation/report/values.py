@@ -139,7 +139,7 @@ class Verdict:
         }
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Report:
     """All content of a run's page. `plan` is the plan of the run and `history` its epochs, as their files hold them.
 
@@ -178,6 +178,10 @@ class Report:
     # Whether the classifier was trained on the images of the main figures after it was measured on them.
     refitted: bool = False
 
+    def __repr__(self) -> str:
+        measured = None if self.main is None else self.main.scores
+        return f"Report({self.title!r}, {measured!r})"
+
     @property
     def main(self) -> Split | None:
         return None if self.judged is None else self.splits[self.judged]
@@ -215,7 +219,7 @@ class Report:
         }
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Beside:
     """Two reports, and how their answers differ on the images that both measured; None if those are not the same."""
 
@@ -223,6 +227,9 @@ class Beside:
     other: Report
     difference: Difference | None
     reason: str = ""
+
+    def __repr__(self) -> str:
+        return f"Beside({self.one!r}, {self.other!r})"
 
     def to_dict(self) -> dict[str, Any]:
         return {
