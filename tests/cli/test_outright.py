@@ -71,6 +71,15 @@ def test_the_same_options_are_followed_with_what_they_are_about(letters: Path, l
     assert graft("explain", latin_run, "--out", tmp_path / "network", "--quiet").returncode == 0
 
 
+def test_the_architecture_of_a_file_is_stated_to_evaluate_and_refused_for_runs(letters: Path, latin_run: str) -> None:
+    done = graft("evaluate", "latin_letters", letters, "--arch", "nonsense")
+    assert done.returncode == 2 and "nonsense" in done.stderr and "architecture" in done.stderr, done.stderr
+    done = graft("evaluate", latin_run, letters, "--arch", "lenet5")
+    assert done.returncode == 2 and "expected no --arch for the run" in done.stderr, done.stderr
+    done = graft("evaluate", latin_run, latin_run, letters, "--arch", "lenet5")
+    assert done.returncode == 2 and "expected --arch with one run, got two" in done.stderr, done.stderr
+
+
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [

@@ -269,9 +269,8 @@ FORMS = (
     ),
     Form(
         "dropout before the head",
-        torch_file(lambda t: {**without_head(t), "linear.1.weight": torch.ones(5, 64), "linear.1.bias": torch.ones(5)}),
-        head=False,
-        notes=LEFT_OUT,
+        torch_file(lambda t: {name.replace("linear.", "linear.1."): tensor for name, tensor in t.items()}),
+        notes=("has one layer with weights in its head, linear.1",),
     ),
     Form(
         "another head",

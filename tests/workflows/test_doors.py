@@ -16,6 +16,7 @@ from graft.errors import DataError, InputError
 from graft.images.letters import CYRILLIC
 from graft.models.catalog import build
 from graft.models.network import Config
+from graft.weights.base import load_base
 from graft.workflows.own_images import images_of_run
 
 OPTIONS = {"base": "latin_letters", "level": "head", "deterministic": True, "quiet": True}
@@ -180,6 +181,82 @@ def test_weights_are_evaluated_on_images_scaled_as_stated(letters: Path, tmp_pat
     assert not np.allclose(found.answered.probabilities, assumed.answered.probabilities)
     with pytest.raises(InputError, match="expected no `image_size` for the run"):
         graft.evaluate(graft.BaseOptions(str(run.folder), image_size=32), letters, quiet=True)
+
+
+def test_the_architecture_is_stated_for_weights_and_refused_for_a_run(letters: Path, tmp_path: Path) -> None:
+    classes = sorted(each.name for each in letters.iterdir())
+    state = {"state_dict": build(Config("resnet18", len(classes))).state_dict(), "classes": classes}
+    torch.save(state, tmp_path / "a.pth")
+    with pytest.raises(InputError, match="tensors of resnet34"):
+        graft.evaluate(graft.BaseOptions(str(tmp_path / "a.pth"), "resnet34", image_size=32), letters, quiet=True)
+    found = graft.evaluate(graft.BaseOptions(str(tmp_path / "a.pth"), "resnet18", image_size=32), letters, quiet=True)
+    assert found.answered.base.network.config.architecture == "resnet18"
+    run = graft.train(letters, "latin_letters", "head", out=tmp_path / "run", audit=False, quiet=True)
+    own = graft.BaseOptions(str(run.folder), load_base(str(run.folder)).network.config.architecture)
+    with pytest.raises(InputError, match=r"expected no `arch` for the run .*, which names its architecture"):
+        graft.evaluate(own, letters, quiet=True)
+
+
+def test_how_images_are_prepared_for_weights_is_said_with_the_origin_of_each_number(
+    letters: Path, tmp_path: Path
+) -> None:
+    classes = sorted(each.name for each in letters.iterdir())
+    state = build(Config("resnet18", len(classes))).state_dict()
+
+    def notes(beside: dict, **stated: object) -> list[str]:
+        torch.save({"model": state, "classes": classes, **beside}, tmp_path / "a.pth")
+        found = graft.evaluate(graft.BaseOptions(str(tmp_path / "a.pth"), **stated), letters, quiet=True)
+        return [note for note in found.notes if note.startswith("images are ")]
+
+    side = "px on the shorter side and cropped to 64 px"
+    assert notes({}, image_size=64) == [f"images are resized to 73 {side} (size as stated, crop 0.875 assumed)"]
+    sized = {"args": {"img_size": 64}}
+    assert notes(sized) == [f"images are resized to 64 {side} (size of the file, crop 1 assumed)"]
+    assert notes(sized, image_size=64) == [f"images are resized to 64 {side} (size as stated, crop 1 assumed)"]
+    cropped = {"args": {"img_size": 64, "crop_pct": 0.9}}
+    assert notes(cropped) == [f"images are resized to 71 {side} (size of the file, crop 0.9 of the file)"]
+    scaled = notes(cropped, mean=0.5, std=0.25)
+    assert scaled[0].endswith("; mean 0.5 0.5 0.5 and std 0.25 0.25 0.25 are as stated")
+    squashed = notes(sized, resize_mode="squash")
+    assert squashed == ["images are resized to 64 px by squash (size of the file, squash as stated)"]
+    # Where the note on what is assumed gives these numbers, they are not given again.
+    assert notes({}) == []
+    run = graft.train(letters, tmp_path / "a.pth", "head", image_size=32, out=tmp_path / "run", audit=False, quiet=True)
+    side = "px on the shorter side and cropped to 32 px"
+    assert f"images are resized to 37 {side} (size as stated, crop 0.875 assumed)" in (run.notes)
+
+
+def test_a_linear_layer_among_layers_without_parameters_is_the_classifier(letters: Path, tmp_path: Path) -> None:
+    classes = sorted(each.name for each in letters.iterdir())
+    state = build(Config("resnet18", len(classes))).state_dict()
+    body = {name: tensor for name, tensor in state.items() if not name.startswith("fc.")}
+    nested = {**body, "fc.1.weight": state["fc.weight"], "fc.1.bias": state["fc.bias"]}
+    torch.save({"state_dict": state, "classes": classes}, tmp_path / "plain.pth")
+    torch.save({"state_dict": nested, "classes": classes}, tmp_path / "nested.pth")
+    plain, inside = (
+        graft.evaluate(graft.BaseOptions(str(tmp_path / f"{name}.pth"), image_size=32), letters, quiet=True)
+        for name in ("plain", "nested")
+    )
+    assert np.array_equal(plain.answered.probabilities, inside.answered.probabilities)
+    assert any("nested.pth has one layer with weights in its head, fc.1" in note for note in inside.notes)
+    assert not any("left out" in note for note in inside.notes)
+
+
+def test_a_head_of_several_layers_is_named_where_a_classifier_is_needed(letters: Path, tmp_path: Path) -> None:
+    state = build(Config("resnet18", 4)).state_dict()
+    body = {name: tensor for name, tensor in state.items() if not name.startswith("fc.")}
+    several = {"fc.0.weight": torch.ones(64, 512), "fc.0.bias": torch.ones(64), "fc.2.weight": torch.ones(4, 64)}
+    torch.save({"state_dict": {**body, **several}}, tmp_path / "a.pth")
+    with pytest.raises(InputError, match=r"left out \(fc.0.weight, fc.0.bias, fc.2.weight\): train a new head"):
+        graft.evaluate(graft.BaseOptions(str(tmp_path / "a.pth"), image_size=32), letters, quiet=True)
+    with pytest.raises(InputError, match=r"left out \(fc.0.weight.*\): use `level='head'`"):
+        graft.train(letters, tmp_path / "a.pth", "as-is", image_size=32, out=tmp_path / "run", quiet=True)
+    # A layer of another width than the features is none on them.
+    torch.save({"state_dict": {**body, "fc.1.weight": torch.ones(4, 64)}}, tmp_path / "a.pth")
+    assert load_base(str(tmp_path / "a.pth")).other_head == ("fc.1.weight",)
+    torch.save({"state_dict": body}, tmp_path / "a.pth")
+    with pytest.raises(InputError, match="with no classifier: train a new head"):
+        graft.evaluate(graft.BaseOptions(str(tmp_path / "a.pth"), image_size=32), letters, quiet=True)
 
 
 @pytest.mark.parametrize(

@@ -153,3 +153,54 @@ def test_a_table_is_read_with_the_columns_that_the_run_was_trained_with(tmp_path
     found = evaluate(run.folder, listed(others, "data.csv", "label"), reporter=Reporter(note=told.append))
     assert found.scores is not None and found.scores.n == 12
     assert not any("--label-column" in note for note in told)
+
+
+@pytest.mark.parametrize("spelling", ["group", "group_column"])
+def test_a_table_is_read_in_the_groups_that_the_run_was_trained_with(spelling: str, tmp_path: Path) -> None:
+    def listed_by_patient(name: str, seed: int, number: int) -> Path:
+        folder = write_letters(tmp_path / name, CYRILLIC[:3], number, seed=seed)
+        rows = [
+            f"{path.relative_to(folder)},{path.parent.name},{name}{index % 6}"
+            for index, path in enumerate(sorted(folder.rglob("*.png")))
+        ]
+        (folder / "data.csv").write_text("\n".join(["file,what it shows,ward", *rows, ""]), encoding="utf-8")
+        return folder / "data.csv"
+
+    data, new = listed_by_patient("a", 0, 12), listed_by_patient("b", 9, 4)
+    table = TableOptions(label_column="what it shows", group_column="ward" if spelling == "group_column" else None)
+    options = DataOptions(data, "ward" if spelling == "group" else None, table=table)
+    run = train(options, "latin_letters", "head", out=tmp_path / "run", quiet=True, refit=False)
+    told: list[str] = []
+    found = evaluate(run.folder, new, reporter=Reporter(note=told.append))
+    assert found.scores is not None and found.scores.groups == 6
+    read = "read with --label-column 'what it shows' --group-column 'ward', as the images that run was trained on"
+    assert read in told
+    # What is given replaces only its own counterpart.
+    told.clear()
+    given = DataOptions(new, table=TableOptions(group_column="none"))
+    found = evaluate(run.folder, given, reporter=Reporter(note=told.append))
+    assert found.scores is not None and found.scores.groups is None
+    assert "read with --label-column 'what it shows', as the images that run was trained on" in told
+    given = DataOptions(new, table=TableOptions(label_column="what it shows", suffix=".png"))
+    found = evaluate(run.folder, given, quiet=True)
+    assert found.scores is not None and found.scores.groups == 6
+    # A folder has no such column, and is read as always.
+    found = evaluate(run.folder, new.parent, quiet=True)
+    assert found.scores is not None and found.scores.n == 12
+
+
+def test_images_are_grouped_by_the_rule_that_the_run_was_trained_with(tmp_path: Path) -> None:
+    def renamed(name: str, seed: int) -> Path:
+        folder = write_letters(tmp_path / name, CYRILLIC[:3], 6, seed=seed)
+        for index, path in enumerate(sorted(folder.rglob("*.png"))):
+            path.rename(path.with_name(f"p{index % 5}_{index}.png"))
+        return folder
+
+    data, new = renamed("a", 0), renamed("b", 9)
+    run = train(DataOptions(data, r"p\d+_"), "latin_letters", "head", out=tmp_path / "run", quiet=True, refit=False)
+    found = evaluate(run.folder, new, quiet=True)
+    assert found.scores is not None and found.scores.groups == 5
+    for path in sorted(new.rglob("*.png")):
+        path.rename(path.with_name(path.name.replace("p", "q", 1)))
+    found = evaluate(run.folder, new, quiet=True)
+    assert found.scores is not None and found.scores.groups is None

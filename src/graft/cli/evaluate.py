@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from graft.cli.output import (
+    ArchOption,
     ClassesOption,
     ClassMapOption,
     Debug,
@@ -78,6 +79,7 @@ def evaluate(
     ] = "1m",
     engine: EngineOption = "auto",
     precision: PrecisionOption = "auto",
+    arch: ArchOption = None,
     classes: ClassesOption = None,
     mean: MeanOption = None,
     std: StdOption = None,
@@ -97,7 +99,7 @@ def evaluate(
         raise InputError(f"expected RUN DATA or RUN_A RUN_B DATA, got {len(data) + 1} places: leave some out")
     if len(data) == 2:
         given: dict[str, object] = {"--classes": classes, "--class-map": class_map, "--unlike": unlike}
-        given |= {"--mean": mean, "--std": std, "--image-size": image_size}
+        given |= {"--arch": arch, "--mean": mean, "--std": std, "--image-size": image_size}
         given |= {"--slices": slices, "--robustness": robustness, "--out": out}
         wrong = [name for name, value in given.items() if value]
         if wrong:
@@ -121,7 +123,7 @@ def evaluate(
         check_new(out, "--out", overwrite)
     with at_work(quiet) as reporter:
         found = run_evaluation(
-            BaseOptions(run, image_size=image_size, mean=mean, std=std),
+            BaseOptions(run, arch, image_size=image_size, mean=mean, std=std),
             DataOptions(data[0], table=table),
             split=split,
             known_only=known_only,

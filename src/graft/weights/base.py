@@ -1,5 +1,6 @@
 """Bases: a network with weights, and what travels with them. `--base` is resolved here."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -17,8 +18,10 @@ from graft.weights.file import WeightFile, read_weights
 from graft.weights.foreign import foreign_folder
 from graft.weights.hub import fetch_from_hub
 from graft.weights.identifying import identify
-from graft.weights.matching import Match, fill
+from graft.weights.matching import Match, fill, first_names
 from graft.weights.metadata import (
+    BY_METADATA,
+    BY_SCRIPT,
     named_by_script,
     notes_on_images,
     read_classes,
@@ -61,6 +64,19 @@ class Base:
     thresholds: tuple[float, ...] | None = None
     # What held-out images told of a classifier that graft saved, which holds for its own classes.
     calibration: Calibration | None = None
+    # For a file of weights: which values of its preprocessing it states, and whether its metadata or a script does.
+    origins: Mapping[str, str] | None = None
+    # The names of the tensors of a head that is no linear layer, and so was left out.
+    other_head: tuple[str, ...] = ()
+
+    @property
+    def without_classifier(self) -> str:
+        """What keeps a base without a head, or without names for its classes, from answering, in words."""
+        if self.has_head:
+            return "no names for its classes"
+        if not self.other_head:
+            return "no classifier"
+        return f"a head that is not one linear layer on its features and is left out ({first_names(self.other_head)})"
 
 
 def load_base(
@@ -273,7 +289,13 @@ def _from_file(
         notes += notes_on_images(file.source, preprocessing, metadata, by_script, stated)
     temperature = stated_temperature(metadata) if found.has_head else 1.0
     base = Base(name, network.eval(), preprocessing, classes, found.has_head, True, tuple(notes))
-    return replace(base, temperature=temperature, thresholds=thresholds_in(metadata, config.classes))
+    # For graft's own bases and published ones, it is known how images are prepared.
+    origins = None
+    if not published and name not in BUNDLED_BASES:
+        origins = {key: BY_SCRIPT if key in by_script else BY_METADATA for key in metadata}
+    thresholds = thresholds_in(metadata, config.classes)
+    base = replace(base, temperature=temperature, thresholds=thresholds)
+    return replace(base, origins=origins, other_head=found.other_head)
 
 
 def _usual_classes(architecture: Architecture, outputs: int) -> tuple[str, ...] | None:

@@ -103,7 +103,10 @@ def foreign_file(path: Path, start: bytes) -> str | None:
         and len(start) > 2
         and (path.suffix == ".onnx" or start[2:3] in (b"\x12", b"\x1a", b"*", b"B"))
     ):
-        return "an ONNX model: give the weights of the network that it was exported from"
+        return (
+            "an ONNX model: give the weights of the network that it was exported from, or have the answers of one that "
+            "graft exported with `graft predict FILE DATA --out answers.csv`"
+        )
     return _foreign_archive(path) if start.startswith(b"PK") else None
 
 

@@ -26,7 +26,9 @@ class Match:
     `layout` names the layout it is in. `has_head` says whether it includes a classifier. `fitting` of `expected`
     tensors agree in name and shape, head and batch counters aside; `strangers` counts those without a place in the
     network. The names in `left_out` have no place either, but accompany a complete body: another head, a loss.
-    `tensors` are the matched ones, and `notes` say which they are when the file holds others.
+    `tensors` are the matched ones, and `notes` say which they are when the file holds others. `head_layer` is the path
+    of the classifier in the file if it stands among layers without parameters, and `other_head` names the tensors of a
+    head that is no such layer.
     """
 
     architecture: Architecture
@@ -40,6 +42,8 @@ class Match:
     tensors: dict[str, Tensor]
     left_out: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    head_layer: str = ""
+    other_head: tuple[str, ...] = ()
 
     @property
     def exact(self) -> bool:
@@ -140,6 +144,11 @@ def _preferred(fitting: list[tuple[Reading, Match]], whole: Reading, source: str
         notes.append(f"of {source} the weights under {prefix!r} were taken, and {_summary(beside)} left out")
     elif prefix and not rivals:
         notes.append(f"of {source} the weights under {prefix!r} were taken")
+    if found.head_layer:
+        notes.append(
+            f"{source} has one layer with weights in its head, {found.head_layer}, which was taken for the classifier; "
+            "any other layers there were taken to change no answer, as dropout does"
+        )
     if found.left_out:
         notes.append(
             f"{source} holds more than the body of {found.architecture.name}: {_summary(found.left_out)} left out"
@@ -179,7 +188,7 @@ def _fits_none(tensors: dict[str, Tensor], nearest: Match, source: str) -> Weigh
     if not nearest.fitting:
         return WeightsError(
             f"expected weights of an architecture in the catalogue, got {source}, none of whose tensors "
-            f"({_first_names(tensors)}) fits any: see `graft models`, or name a timm network with --arch timm:NAME"
+            f"({first_names(tensors)}) fits any: see `graft models`, or name a timm network with --arch timm:NAME"
         )
     what = _misfit(nearest.tensors, nearest, source)
     return WeightsError(
@@ -247,6 +256,16 @@ def _fit(tensors: dict[str, Tensor], architecture: Architecture, config: Config,
     network = _without_data(architecture, config)
     ours, head, rename = _own_shapes(architecture, config), network.head_name, layout.renaming(network)
     renamed = {name: rename(name) for name in tensors}
+    in_head = _in_other_head(renamed, ours, head)
+    layer = _only_linear_layer(tensors, in_head)
+    if layer:
+        straight = {renamed[name]: f"{head}.{name.rpartition('.')[2]}" for name in in_head}
+        shapes = {straight[renamed[name]]: tensors[name].shape for name in in_head}
+        if _classes_of_head(shapes, ours, head):
+            rename = _after(rename, straight)
+            renamed, in_head = {name: rename(name) for name in tensors}, ()
+        else:
+            layer = ""
     theirs = {renamed[name]: tensor.shape for name, tensor in tensors.items()}
     stem = next((name for name, shape in ours.items() if len(shape) == 4), "")
     channels = theirs[stem][1] if len(theirs.get(stem, ())) == 4 else config.channels
@@ -282,7 +301,38 @@ def _fit(tensors: dict[str, Tensor], architecture: Architecture, config: Config,
         strangers=len(strangers) - len(beside),
         tensors=tensors,
         left_out=beside,
+        head_layer=layer,
+        other_head=() if classes else in_head,
     )
+
+
+def _in_other_head(renamed: dict[str, str], ours: Collection[str], head: str) -> tuple[str, ...]:
+    """Return the tensors of a head that is not the network's own linear layer: in its place, or under its first word.
+
+    They are those that no tensor of the network is named after; none if the network's own head is there.
+    """
+    if f"{head}.weight" in renamed.values():
+        return ()
+    word = head.partition(".")[0]
+    return tuple(name for name, own in renamed.items() if own not in ours and own.partition(".")[0] == word)
+
+
+def _only_linear_layer(tensors: dict[str, Tensor], names: Collection[str]) -> str:
+    """Return the path of the linear layer that these tensors are; empty if they are anything else."""
+    layers = {name.rpartition(".")[0] for name in names}
+    layer = layers.pop() if len(layers) == 1 else ""
+    weight = f"{layer}.weight"
+    return layer if {weight} <= {*names} <= {weight, f"{layer}.bias"} and tensors[weight].ndim == 2 else ""
+
+
+def _after(rename: Rename, straight: dict[str, str]) -> Rename:
+    """Return the renaming followed by another one."""
+
+    def both(name: str) -> str:
+        own = rename(name)
+        return straight.get(own, own)
+
+    return both
 
 
 def _beside(
@@ -336,7 +386,7 @@ def _misfit(tensors: dict[str, Tensor], found: Match, source: str) -> str:
         if name in theirs and not _same(theirs[name], ours[name]) and not _is_free(name, heads)
     ]
     parts = [
-        f"{len(names)} {what} ({_first_names(names)})"
+        f"{len(names)} {what} ({first_names(names)})"
         for what, names in (("missing", missing), ("unknown to it", unexpected), ("of another shape", reshaped))
         if names
     ]
@@ -346,7 +396,8 @@ def _misfit(tensors: dict[str, Tensor], found: Match, source: str) -> str:
     )
 
 
-def _first_names(names: Iterable[str]) -> str:
+def first_names(names: Iterable[str]) -> str:
+    """Return the first three of some names."""
     listed = list(names)
     return ", ".join(listed[:3]) + (", …" if len(listed) > 3 else "")
 

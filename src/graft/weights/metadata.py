@@ -23,6 +23,8 @@ from graft.models.network import Config, PaddingRule
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 # Up to this side, in pixels, images are used whole: nobody crops a 32 px image.
 SMALL = 64
+# What states a value of a file: its metadata, or the script that wrote it.
+BY_METADATA, BY_SCRIPT = "metadata", "script"
 
 
 def with_numbers(config: Config, metadata: dict[str, str]) -> Config:
@@ -126,6 +128,38 @@ def notes_on_images(
         f"{source} does not state the {what}; {usual} ({assumed}); if it was trained otherwise, state it with {options}"
     )
     return notes
+
+
+def note_on_preparation(
+    used: Preprocessing, origins: Mapping[str, str], stated: frozenset[str], resize_stated: bool
+) -> str | None:
+    """Return how images are made the input of a weight file's network, and where each number is from.
+
+    `used` is the preprocessing after the user's choices, `origins` says of each value of the file whether its metadata
+    or a script states it, `stated` which of "mean" and "input_size" the user states. None where `notes_on_images` has
+    said it all.
+    """
+    told = {"mean", "input_size"}.isdisjoint(origins.keys() | stated) and "crop_fraction" not in origins
+    if told and used.resize_mode == "crop":
+        return None
+
+    def origin(name: str) -> str:
+        return "as stated" if name in stated else "of the file" if name in origins else "assumed"
+
+    size, why = f"{used.size} px", f"size {origin('input_size')}"
+    if used.resize_mode == "crop":
+        resized = round(used.size / used.crop_fraction)
+        size = f"resized to {resized} px on the shorter side and cropped to {size}"
+        why += f", crop {used.crop_fraction:.4g} {origin('crop_fraction')}"
+    else:
+        how = "as stated" if resize_stated else origin("resize_mode")
+        size, why = f"resized to {size} by {used.resize_mode}", f"{why}, {used.resize_mode} {how}"
+    note = f"images are {size} ({why})"
+    # What a script states of the scaling, and what is assumed of it, has been noted.
+    if "mean" not in stated and origins.get("mean") != BY_METADATA:
+        return note
+    mean, std = (" ".join(f"{number:.4g}" for number in numbers) for numbers in (used.mean, used.std))
+    return f"{note}; mean {mean} and std {std} are {origin('mean')}"
 
 
 def stated_temperature(metadata: dict[str, str]) -> float:

@@ -91,7 +91,9 @@ def evaluate_two(
     notes = tuple(dict.fromkeys((*one.notes, *two.notes)))
     if not fair.all():
         notes = (*notes, f"{(~fair).sum():,} of {counted(len(fair), 'image')} were trained on: they do not count")
-    groups = None if one.images.groups is None else one.images.groups[fair]
+    # Either run may be the one that knows which images belong together.
+    of_both = one.images.groups if one.images.groups is not None else two.images.groups
+    groups = None if of_both is None else of_both[fair]
     difference = compare_answers(one.right[fair], two.right[fair], groups)
     scores = (one.of(fair), two.of(fair))
     return Contest(names, one.source, one.split, scores, difference, time.perf_counter() - started, notes)

@@ -302,10 +302,10 @@ def _read_in_classes(base: Base, classes: tuple[str, ...], class_map: str | Path
     stands for.
     """
     if not base.has_head or base.classes is None:
-        what = "no names for its classes" if base.has_head else "no classifier"
+        advice = "give the names with --classes, or use --level head" if base.has_head else "use --level head"
         raise InputError(
-            f"expected a base with a classifier and class names for --level as-is, got {base.name} with {what}: "
-            "give the names with --classes, or use --level head"
+            f"expected a base with a classifier and class names for --level as-is, got {base.name} with "
+            f"{base.without_classifier}: {advice}"
         )
     if classes == base.classes and class_map is None:
         return base

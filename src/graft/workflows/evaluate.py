@@ -67,15 +67,15 @@ def evaluate(
 ) -> Evaluation:
     """Evaluate the classifier in `run` on the labelled images at `data`.
 
-    `run` is a run folder, its `model/`, or a file of weights that includes a classifier; `BaseOptions` also state how
-    the images of a file are scaled and their size, which a run knows itself. Of several splits, `test` is
-    used, else `val`, else the only one; `split` names another.
+    `run` is a run folder, its `model/`, or a file of weights that includes a classifier; `BaseOptions` also state the
+    architecture of a file, how its images are scaled and their size, which a run knows itself. Of several splits,
+    `test` is used, else `val`, else the only one; `split` names another.
 
     Classes are matched by name. An image whose class the classifier does not know is an error, not a miss; `known_only`
     leaves such images out. If weights without a run name their classes differently from the images, or a JSON file
     `class_map` is given, the weights are read in the images' classes, as at level `as-is`, and their other classes play
-    no part in the scores. Unless `data` say which columns of a table are which, a table is read with those that the run
-    was trained with, if it has them.
+    no part in the scores. Where `data` do not say which column of a table is which, or which images belong together,
+    they are read as those that the run was trained with, as far as they have such columns or paths.
 
     With `slices`, parts of the images, by size, brightness, blur, folder and group, are compared with the rest. With
     `unlike`, the location of images unlike those trained on, the result says how well the classifier recognises them as
@@ -151,19 +151,20 @@ def evaluate(
 
 
 def _refuse_stated(classifier: BaseOptions) -> None:
-    """Raise InputError where the scaling or the size of images is stated for a run, which knows its own."""
+    """Raise InputError where the architecture, or how images are prepared, is stated for a run, which knows its own."""
     if not Path(classifier.name).expanduser().is_dir():
         return
-    for option, value in (
-        ("--mean", classifier.mean),
-        ("--std", classifier.std),
-        ("--image-size", classifier.image_size),
-        ("--resize", classifier.resize_mode),
+    sees = "sees images as it was trained to"
+    for option, value, why in (
+        ("--arch", classifier.arch, "names its architecture"),
+        ("--mean", classifier.mean, sees),
+        ("--std", classifier.std, sees),
+        ("--image-size", classifier.image_size, sees),
+        ("--resize", classifier.resize_mode, sees),
     ):
         if value is not None:
             raise InputError(
-                f"expected no {option} for the run {classifier.name}, which sees images as it was trained to, got "
-                f"{value}: leave it out"
+                f"expected no {option} for the run {classifier.name}, which {why}, got {value}: leave it out"
             )
 
 
@@ -276,10 +277,12 @@ def _strange(answered: Answered, others: Images, unlike: str, reporter: Reporter
 def _classifier(base: Base) -> Base:
     """Return `base` if it has a head with class names. Raises InputError otherwise."""
     if not base.has_head or base.classes is None:
-        what = "no names for its classes" if base.has_head else "no classifier"
+        advice = (
+            "give the names with --classes" if base.has_head else "train a new head on it with `graft train --base`"
+        )
         raise InputError(
-            f"expected a run folder or weights with a classifier and class names, got {base.name} with {what}: give "
-            "the names with --classes, or train a head first"
+            f"expected a run folder or weights with a classifier and class names, got {base.name} with "
+            f"{base.without_classifier}: {advice}"
         )
     return base
 

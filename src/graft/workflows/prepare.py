@@ -38,6 +38,7 @@ from graft.training.memory import check_images_fit
 from graft.weights.architectures import resolve
 from graft.weights.base import Base, load_base, untrained_base
 from graft.weights.kept import kept_bases
+from graft.weights.metadata import note_on_preparation
 from graft.weights.packaged import DEFAULT_BASE
 
 
@@ -296,12 +297,12 @@ def load_start(
     """
     options = base if isinstance(base, BaseOptions) else BaseOptions(base)
     mean, std = check_scaling(options.mean, options.std)
+    given = {"mean": mean, "input_size": options.image_size}
+    stated = frozenset(name for name, value in given.items() if value is not None)
     if scratch:
         start = untrained_base(options.name, architecture=options.arch, seed=seed)
     else:
         names = None if options.classes_file is None else Path(options.classes_file)
-        given = {"mean": mean, "input_size": options.image_size}
-        stated = frozenset(name for name, value in given.items() if value is not None)
 
         def load() -> Base:
             with seeded(seed):
@@ -314,6 +315,9 @@ def load_start(
         start = load() if kept is None else kept.loaded(options.name, (options.arch, seed, stated), load)
     chosen = with_choices(start.preprocessing, options.image_size, options.resize_mode, mean, std)
     start = replace(start, preprocessing=chosen)
+    if start.origins is not None:
+        prepared = note_on_preparation(chosen, start.origins, stated, options.resize_mode is not None)
+        start = replace(start, notes=(*start.notes, *([] if prepared is None else [prepared])))
     if options.image_size is not None:
         check_images_fit(start.network, start.preprocessing, precision)
     check_input_size(start.network, start.preprocessing)
