@@ -702,6 +702,18 @@ WORDS = (
         "'V' is read as val",
     ),
     Layout(
+        "dates that hold different folders",
+        ("2023-04-01/Plate 0/cat_*2", "2023-05-17/Plate 0/cat_*2", "2023-05-17/Plate 0 (copy)/cat_*2"),
+        said="which are dates, with folders in them",
+        refused=True,
+    ),
+    Layout(
+        "dates with times that hold different folders",
+        ("01.04.2023 10:30/cat/*2", "17.05.2023/dog/*2"),
+        said="which are dates, with folders in them",
+        refused=True,
+    ),
+    Layout(
         "T and V", ("T/cat/*2", "T/dog/*2", "V/cat/*2", "V/dog/*2"), said="one meaning of the folders", refused=True
     ),
     Layout("classes T, V and S", ("T/*2", "V/*2", "S/*2"), {"all": {"S": 2, "T": 2, "V": 2}}),

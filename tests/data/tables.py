@@ -222,8 +222,33 @@ TABLES = [
     PublishedTable(
         "labels that are no UTF-8",
         FOUR,
-        {"x.csv": rows("Datei,Klasse", *(f"{name},B\xe4r{n % 2}" for n, name in enumerate(FOUR))).encode("latin-1")},
+        {"x.csv": rows("Datei,Klasse", *(f"{name},B\x81r{n % 2}" for n, name in enumerate(FOUR))).encode("latin-1")},
         said="UTF-8 in the column 'Klasse' of x.csv, got other bytes",
+    ),
+    PublishedTable(
+        "a table that Excel wrote in Windows-1252",
+        FOUR,
+        {
+            "x.csv": "Datei;Pr\xfcfer;Klasse\n".encode("cp1252")
+            + "".join(f"{name};M\xfcller;B\xe4r \u2013 {n % 2}\n" for n, name in enumerate(FOUR)).encode("cp1252")
+        },
+        {"all": {name: f"B\xe4r \u2013 {n % 2}" for n, name in enumerate(FOUR)}},
+        options=TableOptions(label_column="Klasse"),
+        notes=("^x.csv is not in UTF-8 and was read as Windows-1252: save it as UTF-8$",),
+    ),
+    PublishedTable(
+        "many candidates for the labels, one with gaps",
+        FOUR,
+        {
+            "x.csv": rows(
+                "Datei,Patient,Geschlecht,Klinik,Befund",
+                *(
+                    f"{name},P1,m,K1,{word}" if n % 2 else f"{name},P2,w,K2,{word}"
+                    for n, (name, word) in enumerate(zip(FOUR, ("gut", "", "n/a", "schlecht"), strict=True))
+                ),
+            )
+        },
+        said=r"`label_column='Befund'` or `label_column='Patient'`$",
     ),
     PublishedTable(
         "two columns of labels",

@@ -67,14 +67,18 @@ def option_name(field: str) -> str:
     return f"--{field.replace('_', '-')}"
 
 
-def refuse_columns(options: TableOptions, path: Path) -> None:
-    """Raise InputError for table options given for data without a table."""
+def refuse_columns(options: TableOptions, path: Path, found: str = "", advice: str = "") -> None:
+    """Raise InputError for table options given for data without a table.
+
+    `found` and `advice` say what tables there are nevertheless, and what to do with them.
+    """
     columns = replace(options, multi_label=False)
     given = [option_name(each.name) for each in fields(columns) if getattr(columns, each.name) not in (None, False)]
     if given and columns != TableOptions(label_from=options.label_from):
         raise InputError(
-            f"expected a table of images with {' and '.join(given)}, got {path}, which is read without one: leave "
-            f"{'it' if len(given) == 1 else 'them'} out, or give the table"
+            f"expected a table of images with {' and '.join(given)}, got {path}, which is read without one"
+            f"{found and f' ({found})'}: leave {'it' if len(given) == 1 else 'them'} out, or "
+            f"{advice or 'give the table'}"
         )
 
 

@@ -8,7 +8,8 @@ import pytest
 
 from graft.data.dataset import Dataset
 from graft.data.opening import open_dataset
-from graft.errors import DataError
+from graft.data.table_options import TableOptions
+from graft.errors import DataError, InputError
 
 
 def plant(root: Path, *names: str, **tables: str) -> Path:
@@ -32,6 +33,30 @@ def test_a_table_beside_the_images(tmp_path: Path) -> None:
     dataset = open_dataset(tmp_path)
     assert labelled(dataset) == {"all": [(b"sub/2.jpg", "bee"), (b"1.jpg", "ant")]}
     assert dataset.name == tmp_path.name and not dataset.notes and not dataset.left_out
+
+
+@pytest.mark.parametrize(
+    ("column", "told"),
+    [
+        ("kind", r"labels.csv has 'kind' but was not used: expected a column 'path'.*give .*labels.csv$"),
+        ("size", r"no column 'size' in labels.csv\)"),
+    ],
+)
+@pytest.mark.parametrize("role", ["label", "group"])
+def test_a_column_that_nothing_uses_is_refused(tmp_path: Path, column: str, told: str, role: str) -> None:
+    for patient in "abcd":
+        plant(tmp_path, *(f"img/{patient}/{view}.jpg" for view in ("left", "right")))
+    rows = [f"{patient},{view},{'bee' if patient < 'c' else 'ant'}" for patient in "abcd" for view in ("left", "right")]
+    (tmp_path / "labels.csv").write_text("\n".join(["Patient,View,kind", *rows, ""]))
+    assert open_dataset(tmp_path).classes == ("a", "b", "c", "d")
+    with pytest.raises(InputError, match=told):
+        open_dataset(tmp_path, table=TableOptions(**{f"{role}_column": column}))
+
+
+def test_a_column_of_a_folder_without_tables_is_refused(tmp_path: Path) -> None:
+    plant(tmp_path, "a/1.jpg", "b/1.jpg")
+    with pytest.raises(InputError, match="a folder has no columns"):
+        open_dataset(tmp_path, table=TableOptions(label_column="kind"))
 
 
 def test_a_table_in_each_split(tmp_path: Path) -> None:

@@ -71,6 +71,12 @@ def test_labels_that_are_words_are_the_names(tmp_path: Path) -> None:
     assert read_parquet(path).classes == ("ant", "bee") and labels(path) == ["bee", "ant", "bee"]
 
 
+def test_words_for_a_missing_value_are_no_labels(tmp_path: Path) -> None:
+    found = read_parquet(save(tmp_path / "x.parquet", ["bee", "NA", "ant"]))
+    assert found.classes == ("ant", "bee") and len(found.left_out) == 1
+    assert any("1 label was taken as missing in the labels of x.parquet ('NA' 1)" in note for note in found.notes)
+
+
 def test_numbers_without_names_are_sorted_as_numbers(tmp_path: Path) -> None:
     path = save(tmp_path / "x.parquet", [10, 9, 2])
     assert read_parquet(path).classes == ("2", "9", "10") and labels(path) == ["10", "9", "2"]

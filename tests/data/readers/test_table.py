@@ -218,6 +218,41 @@ def test_a_name_that_is_not_utf8_finds_its_file(tmp_path: Path) -> None:
     assert labelled(read_table(tmp_path / "x.csv")) == {"all": [(b"x", "a")]}
 
 
+def test_a_path_in_windows_1252_finds_the_file_named_in_utf8(tmp_path: Path) -> None:
+    plant(tmp_path, "k\xe4se.jpg")
+    found = read_table(table(tmp_path, "path,label\nk\xe4se.jpg,a\n", encoding="cp1252"))
+    assert [label for _, label in labelled(found)["all"]] == ["a"] and not found.left_out
+
+
+@pytest.mark.parametrize("kind", ["csv", "tsv", "parquet"])
+def test_words_for_a_missing_value_are_no_labels(tmp_path: Path, kind: str) -> None:
+    words = ["NA", "n/a", "NaN", "n/a", "None", "none", "-", "0", "cat", "cat", *["dog"] * 10]
+    names = [str(number) for number in range(len(words))]
+    plant(tmp_path, *names)
+    columns = {"path": names, "label": words, "group": ["NA", *names[1:]], "split": ["NA", *["train"] * 19]}
+    if kind == "parquet":
+        pq.write_table(pa.table(columns), tmp_path / "x.parquet")
+    else:
+        rows = zip(*columns.values(), strict=True)
+        separator = "," if kind == "csv" else "\t"
+        table(tmp_path, "".join(separator.join(row) + "\n" for row in (tuple(columns), *rows)), f"x.{kind}")
+    found = open_dataset(tmp_path / f"x.{kind}")
+    assert set(found.classes) == {"None", "none", "-", "0", "cat", "dog"}
+    assert sorted(map(str, found.left_out.values())) == ["it has no label"] * 4
+    assert "4 labels were taken as missing in 'label' of x." in " ".join(found.notes)
+    assert "('n/a' 2, 'NA' 1, 'NaN' 1)" in " ".join(found.notes) and "give it another name" not in " ".join(found.notes)
+    assert "NA" in found.group_names
+
+
+def test_a_note_tells_when_words_for_a_missing_value_are_many(tmp_path: Path) -> None:
+    plant(tmp_path, *"1234")
+    found = open_dataset(table(tmp_path, "path,label\n1,NA\n2,a\n3,b\n4,b\n"))
+    assert found.classes == ("a", "b")
+    assert any("if 'NA' is a class, give it another name" in note for note in found.notes)
+    with pytest.raises(DataError, match=r"got none of 2 \(2 labels were taken as missing in 'label' of x.csv"):
+        open_dataset(table(tmp_path, "path,label\n1,NA\n2,NA\n"))
+
+
 def test_rows_that_repeat_another_count_once(tmp_path: Path) -> None:
     plant(tmp_path, "1", "2")
     text = "path,label,split\n1,a,train\n2,b,train\n1,a,train\n1,a,val\n1, a,train\n"
@@ -276,9 +311,10 @@ def test_a_weight_that_is_none_is_named_with_its_row(tmp_path: Path, weight: str
         (b"size,label\n7,a\n", r"a column 'path' \(or image, .*got 'size', 'label'.*`path_column`"),
         (b"path,size,name\n1,7,a\n", r"a column 'label' \(or class.*`label_column="),
         (b"path,label\n1,a,b\n", "as many cells in every row of x.csv as in its first, 2, got 3 in line 2"),
-        (b"path,label\n1,\xe9\n", "UTF-8"),
+        (b"path,label\n1,\x81\n", "UTF-8"),
+        (b"path,label\n1,\xc3\xa9 \xe9\n", "UTF-8"),
         ("path,label\n1,\n".encode("utf-16"), "got none of 1"),
-        (b"path,lab\xe9l\n1,a\n", "UTF-8"),
+        (b"path,lab\x81l\n1,a\n", "UTF-8"),
         (b'path,label\n"1,a\n', "x.csv"),
         (b"path,label\n1,\n", "got none of 1"),
     ],

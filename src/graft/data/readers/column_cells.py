@@ -22,9 +22,10 @@ from graft.data.readers.column_names import (
     named,
     plain_name,
 )
-from graft.data.readers.columns import as_text
+from graft.data.readers.columns import as_text, without_missing
 from graft.data.readers.finding_files import SAME_NAME, FileFinder, Located
 from graft.data.readers.grid import Grid
+from graft.data.readers.packed_tables import WESTERN
 from graft.data.readers.remote import SCHEME
 from graft.data.readers.uses import are_words_of_splits, say_splits
 from graft.data.table_options import TableOptions
@@ -132,6 +133,7 @@ class Columns:
     options: TableOptions
     notes: list[str] = field(default_factory=list)
     _texts: dict[int, pyarrow.ChunkedArray] = field(default_factory=dict)
+    _labels: dict[int, pyarrow.ChunkedArray] = field(default_factory=dict)
     _cells: dict[int, pyarrow.ChunkedArray] = field(default_factory=dict)
     taken: set[int] = field(default_factory=set)
     _saying_splits: list[int] | None = None
@@ -161,7 +163,17 @@ class Columns:
                 f"expected paths of images in the column {self.shown(column)} of {self.grid.path.name}, got cells with "
                 "content in them, in no format of images that is read: write the images to files, and their paths there"
             )
-        return cells
+        return self._as_files_are(cells) if self.grid.western else cells
+
+    def _as_files_are(self, cells: pyarrow.ChunkedArray) -> pyarrow.ChunkedArray:
+        """The paths of a table in Windows-1252 in UTF-8, or as written if that is how the files are named."""
+        import pyarrow
+
+        written = [cell.as_py().decode().encode(WESTERN) for cell in cells]
+        differing = [raw for raw, cell in zip(written, cells, strict=True) if raw != cell.as_py()][:_LOOKED_UP]
+        if not differing or not self.finder.locate(pyarrow.array(differing, pyarrow.large_binary())).there.any():
+            return cells
+        return pyarrow.chunked_array([pyarrow.array(written, pyarrow.large_binary())])
 
     def text(self, column: int) -> pyarrow.ChunkedArray:
         if column not in self._texts:
@@ -171,6 +183,12 @@ class Columns:
             boxes = plain_name(self.grid.names[column]) == _PREDICTION_STRING
             self._texts[column] = _of_boxes(texts) if boxes else texts
         return self._texts[column]
+
+    def labels(self, column: int) -> pyarrow.ChunkedArray:
+        """The cells as text, if they are labels: words for a missing value are empty."""
+        if column not in self._labels:
+            self._labels[column] = _without_points(without_missing(self.text(column)))
+        return self._labels[column]
 
     def _without_unlabelled(self, texts: pyarrow.ChunkedArray) -> pyarrow.ChunkedArray:
         """The texts with those that say that nobody has labelled an image emptied, and these rows kept in mind."""
@@ -337,7 +355,7 @@ class Columns:
 
     def repeats(self, column: int) -> bool:
         """Whether a column has few distinct values, as labels do, and at most half of them are fractions."""
-        text = self.sure(column)
+        text = without_missing(self.sure(column))
         words = [word for word in text.unique().to_pylist() if word]
         fractions = sum(bool(re.fullmatch(r"-?\d*\.\d*[1-9]\d*", word)) for word in words)
         return 0 < len(words) <= max(3, len(text) / 2) and 2 * fractions <= len(words)
@@ -359,13 +377,13 @@ class Columns:
         return None
 
     def _says_only(self, column: int, words: frozenset[str]) -> bool:
-        found = set(self.sure(column).unique().to_pylist()) - {""}
+        found = set(without_missing(self.sure(column)).unique().to_pylist()) - {""}
         return len(found) > 1 and found <= words
 
     def say_the_same(self, first: int, second: int) -> bool:
-        """Whether two columns divide the rows alike."""
+        """Whether two columns of labels divide the rows alike."""
         try:
-            codes = [self.text(column).combine_chunks().dictionary_encode().indices for column in (first, second)]
+            codes = [self.labels(column).combine_chunks().dictionary_encode().indices for column in (first, second)]
         except DataError:
             return False
         one, other = (each.to_numpy().astype(np.int64) for each in codes)

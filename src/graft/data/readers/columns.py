@@ -20,6 +20,11 @@ from graft.words import counted
 if TYPE_CHECKING:
     import pyarrow
 
+# What pandas reads as a missing value, except `None`, which may be a class.
+_MISSING = ("#N/A", "#N/A N/A", "#NA", "N/A", "n/a", "NA", "<NA>", "NaN", "nan", "-nan", "NULL", "null", "-1.#IND")
+# What a note on them says, and above which share of all rows it says how to write a class of such a name.
+_AS_MISSING, _MANY_MISSING = "taken as missing", 0.2
+
 
 def as_text(column: pyarrow.ChunkedArray, where: str) -> pyarrow.ChunkedArray:
     """Return cells as large_string, stripped, empty for null; whole numbers of any type have no decimal point.
@@ -74,6 +79,31 @@ def names_of_labels(
         )
     names = pyarrow.array([*classes, ""], pyarrow.large_string())
     return pyarrow.chunked_array([names.take(pyarrow.array(numbers % len(names)))])
+
+
+def without_missing(labels: pyarrow.ChunkedArray) -> pyarrow.ChunkedArray:
+    """Labels, large_string, with words for a missing value, such as `NA`, emptied."""
+    import pyarrow
+    import pyarrow.compute
+
+    words = pyarrow.array(_MISSING, pyarrow.large_string())
+    return pyarrow.compute.if_else(pyarrow.compute.is_in(labels, value_set=words), "", labels)
+
+
+def told_missing(labels: pyarrow.ChunkedArray, where: str) -> list[str]:
+    """A note that counts the words for a missing value that `without_missing` empties, if there are any."""
+    often = {each["values"].as_py(): each["counts"].as_py() for each in labels.value_counts()}
+    found = {word: often[word] for word in _MISSING if word in often}
+    count = sum(found.values())
+    if not count:
+        return []
+    shown = ", ".join(f"{word!r} {each:,}" for word, each in found.items())
+    were = counted(count, "label was", "labels were")
+    advice = ""
+    if count > _MANY_MISSING * len(labels):
+        first = next(iter(found))
+        advice = f"; these are many of the {counted(len(labels), 'row')}: if {first!r} is a class, give it another name"
+    return [f"{were} {_AS_MISSING} in {where} ({shown}){advice}"]
 
 
 def join_tables(tables: Sequence[pyarrow.Table], splits: Sequence[str]) -> pyarrow.Table:
@@ -134,7 +164,10 @@ def arrange_rows(
         usable = kept
     rows = np.flatnonzero(usable)
     if not len(rows):
-        raise DataError(f"expected rows with an image and a label in {name}, got none of {len(table):,}: add some")
+        missing = next((f" ({note})" for note in notes if _AS_MISSING in note), "")
+        raise DataError(
+            f"expected rows with an image and a label in {name}, got none of {len(table):,}{missing}: add some"
+        )
     words, numbers = _encode(table["label"])
     used = [words[number] for number in np.unique(numbers[rows])]
     order = class_order(set(used)) if classes is None else classes

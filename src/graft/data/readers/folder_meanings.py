@@ -8,6 +8,7 @@ splits. If two readings are equally likely, neither is chosen.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 
 from graft.data.dataset import TRAIN, WHOLE
@@ -27,6 +28,9 @@ from graft.data.readers.layout_advice import (
 from graft.data.readers.split_names import fold_of, splits_by_letter, splits_of
 from graft.data.readers.uses import FEW_GROUPS, FEW_IMAGES
 from graft.errors import DataError
+
+# Dates, which name when images were taken: `2023-05-17`, `20230517`, `17.05.2023`, perhaps with a time.
+_DATE = re.compile(r"((19|20)\d\d([-_. ]?)[01]\d\3[0-3]\d|[0-3]?\d([-_. ])[0-3]?\d\4(19|20)\d\d)([-_ T]+\d[\d_.:h-]*)?")
 
 
 def understand(tree: Tree, name: str) -> Layout:
@@ -180,14 +184,18 @@ def _read_folders_without_splits(layout: Layout, folders: Sequence[Folder], name
     starts = [layout.inside(folder) for folder in folders]
     within = [sorted(each.name for each in layout.folders_in(start)) for start in starts]
     alike = len(folders) > 1 and len(within[0]) > 1 and all(each == within[0] for each in within)
-    if alike and not (are_folds(folders) or all(map(fold_of, within[0])) or _are_origins(layout, folders)):
+    dated = len(folders) > 1 and all(within) and all(_DATE.fullmatch(folder.name) for folder in folders)
+    of_folds = are_folds(folders) or all(map(fold_of, within[0])) if within else False
+    if (alike or dated) and not (of_folds or _are_origins(layout, folders)):
         refuse_forms(layout, folders, starts, name)
         depths = {len(start.path) - len(layout.root.path) for start in starts}
         inner = level(folders[0], max(depths)) if len(depths) == 1 else "'([^/]+)/[^/]+$'"
+        parts = quoted([*dict.fromkeys(each for own in within for each in own)], 3)
+        hold = f"each hold {quoted(within[0])}" if alike else f"are dates, with folders in them ({parts})"
         both = f", {level(folders[0]).replace(')', '/[^/]+)')} for both together" if depths == {1} else ""
         raise DataError(
-            f"expected one meaning of the folders in {name}, got {quoted(folders)}, which each hold "
-            f"{quoted(within[0])}: say which are the classes, --label-from {level(folders[0])} for the outer, "
+            f"expected one meaning of the folders in {name}, got {quoted(folders)}, which "
+            f"{hold}: say which are the classes, --label-from {level(folders[0])} for the outer, "
             f"--label-from {inner} for the inner folders{both}"
         )
     refuse_whole(layout, folders, name)

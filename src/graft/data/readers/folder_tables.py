@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -34,7 +35,7 @@ from graft.data.readers.table import arrange_table, may_be_list, names_images, s
 from graft.data.readers.tables_or_folders import decide
 from graft.data.readers.tree import NoClassesError, arrange
 from graft.data.readers.voc_annotations import read_voc
-from graft.data.table_options import FOLDER, TableOptions, refuse_columns
+from graft.data.table_options import FOLDER, NO_COLUMN, TableOptions, refuse_columns
 from graft.endings import IMAGE_ENDING
 from graft.errors import DataError, InputError
 from graft.spreadsheet import read_sheet
@@ -99,10 +100,39 @@ def read_place(place: Place, group: str | None, options: TableOptions, split: st
             raise next(iter(errors.values()))
         if options.label_from != FOLDER and (reason := _about_all(place, folders, refused, options)) is not None:
             raise DataError(f"{reason.args[0]}, or read the folders as classes with --label-from folder")
-        if not errors:
-            refuse_columns(replace(options, encoding=None) if place.packed else options, place.root)
+        unused = replace(options, encoding=None) if place.packed else options
+        if lists and errors:
+            # The lists were read by these, though they hold no labels.
+            unused = replace(unused, path_column=None, split_column=None)
+        if not errors or any(getattr(unused, f"{role}_column") is not None for role in SPELLINGS):
+            refuse_columns(unused, place.root, *_unread_tables(place, unused, errors))
         dataset = replace(folders, notes=(*folders.notes, *notes))
     return divide(place, dataset, lists, split)
+
+
+def _unread_tables(place: Place, options: TableOptions, errors: Mapping[Path, InputError]) -> tuple[str, str]:
+    """What the tables of a place that is read without them say of the columns in `options`, and which one to give."""
+    given = [each for role in SPELLINGS if (each := options.column(role)) is not None] + [*options.label_columns]
+    given = [each for each in given if each != NO_COLUMN]
+    if not given:
+        return "", ""
+    having, lacking = dict[str, str](), dict[str, str]()
+    for name in sorted(place.names(_TABLE), key=lambda name: (name.count("/"), name))[:_MOST_TABLES]:
+        if Path(name).suffix.lower() in LIST_ENDINGS:
+            continue
+        with suppress(InputError, OSError):
+            file = place.file(name)
+            # A pipe would never end, and a large table takes long.
+            names = open_grid(file).names if file.is_file() and file.stat().st_size <= _MOST_BYTES else ()
+            absent = [each for each in given if not named(names, [each])]
+            if names and absent:
+                lacking[name] = f"no column {' and '.join(map(repr, absent))} in {name}"
+            elif names:
+                reason = f" but was not used: {errors[file]}" if file in errors else ""
+                having[name] = f"{name} has {' and '.join(map(repr, given))}{reason}"
+    if having:
+        return "; ".join([*having.values()][:3]), f"give {place.root / next(iter(having))}"
+    return "; ".join([*lacking.values()][:3]) or "a folder has no columns", "" if lacking else "give a table"
 
 
 def _about_all(

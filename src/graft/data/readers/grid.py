@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 from graft.annotation_exports import VIA_COLUMNS, exported_records, via_rows
 from graft.array_files import matlab_columns
 from graft.data.readers.column_names import known_names
-from graft.data.readers.packed_tables import PACKED, ending_of, plain_table
+from graft.data.readers.packed_tables import PACKED, ending_of, plain_table, western_table
 from graft.data.readers.records import read_cvat, read_records
 from graft.endings import IMAGE_ENDING
 from graft.errors import DataError
@@ -54,7 +54,7 @@ class Grid:
 
     If the first row holds no names (`named` is False), columns are named by their number, from 1. `unnamed` is the same
     table with its first row read as an image, where that is possible. In a table of `answers`, each row is all that one
-    person said of an image, or that nobody has labelled it.
+    person said of an image, or that nobody has labelled it. A `western` table is written in Windows-1252.
     """
 
     path: Path
@@ -63,6 +63,7 @@ class Grid:
     named: bool = True
     unnamed: Grid | None = None
     answers: bool = False
+    western: bool = False
 
     def column(self, number: int) -> pyarrow.ChunkedArray:
         return self.read([number])[0]
@@ -83,6 +84,8 @@ def open_grid(path: Path, beginning: bool = False) -> Grid:
         )
     with reading(path):
         path = plain_table(path)
+        western = western_table(path)
+        path = western or path
         longest = _FIRST_BYTES if beginning else _LONGEST_ROW
         with path.open("rb") as file:
             if (
@@ -93,7 +96,11 @@ def open_grid(path: Path, beginning: bool = False) -> Grid:
         is_list = ending in LIST_ENDINGS or not given.suffix
         grid = _as_exported(_list(path, beginning) if is_list else openers.get(ending, _csv)(path))
     # Show the user the given name; what is read is the unpacked content.
-    return grid if path == given else _called(grid, given.with_suffix("") if given.suffix.lower() in PACKED else given)
+    if path != given:
+        grid = _called(grid, given.with_suffix("") if given.suffix.lower() in PACKED else given)
+    if western is not None:
+        grid = replace(grid, western=True, unnamed=grid.unnamed and replace(grid.unnamed, western=True))
+    return grid
 
 
 def _as_exported(grid: Grid) -> Grid:

@@ -24,10 +24,18 @@ import numpy as np
 
 from graft.data.dataset import WHOLE, Dataset
 from graft.data.readers.column_names import find_columns, given_column, is_no_column
-from graft.data.readers.columns import arrange_rows, as_text, join_tables, names_of_labels
+from graft.data.readers.columns import (
+    arrange_rows,
+    as_text,
+    join_tables,
+    names_of_labels,
+    told_missing,
+    without_missing,
+)
+from graft.data.readers.finding_files import FileFinder
 from graft.data.readers.several_labels import labels_of_columns
 from graft.data.readers.split_names import is_part, split_in_name
-from graft.data.readers.table import arrange_table, read_columns, starting_from
+from graft.data.readers.table import arrange_table, starting_from, understood_table
 from graft.data.table_options import TableOptions
 from graft.errors import DataError, LeftOpenError
 from graft.images.containers import starts_as_image
@@ -135,12 +143,19 @@ def read_parquet(path: Path, group: str | None = None, options: TableOptions | N
             f"expected embedded images in every file of {path}, got none in {others}: move these files elsewhere"
         )
     if not embedded:
-        manifests = [starting_from(read_columns(file, group, options), file.parent.relative_to(root)) for file in files]
+        read_as = [
+            understood_table(file, FileFinder(file.parent, options, file.stem), options, group) for file in files
+        ]
+        manifests = [
+            starting_from(each.table, file.parent.relative_to(root)) for file, each in zip(files, read_as, strict=True)
+        ]
+        # Parts of one table mostly say the same.
+        notes = [*dict.fromkeys([*notes, *(note for each in read_as for note in each.notes)])]
         return arrange_table(name, root, _joined(manifests, files, path), notes)
     first = next((file.classes for file in embedded if file.classes), None)
     classes = tuple(dict.fromkeys(each for file in embedded for each in file.classes or ())) or None
     read, several = [each for each in opened if each], options is not None and options.multi_label
-    tables = [_with_names(table, file.classes or first, file.path.name, several) for file, table in read]
+    tables = [_with_names(table, file.classes or first, file.path.name, several, notes) for file, table in read]
     # A list of classes names labels, not sets of labels.
     named = None if several else classes
     return arrange_rows(name, Rows(root, embedded), _joined(tables, files, path), classes=named, notes=notes)
@@ -347,7 +362,16 @@ def _declared_classes(schema: pyarrow.Schema, label: str) -> list[str] | None:
     return [str(name) for name in names] if isinstance(names, list) and names else None
 
 
-def _with_names(table: pyarrow.Table, classes: list[str] | None, name: str, several: bool) -> pyarrow.Table:
-    """The same columns with labels as names, or as lists of names if `several`."""
+def _with_names(
+    table: pyarrow.Table, classes: list[str] | None, name: str, several: bool, notes: list[str]
+) -> pyarrow.Table:
+    """The same columns with labels as names, or as lists of names if `several`; adds to `notes`."""
+    import pyarrow
+
     labels = names_of_labels(table["label"], classes, name, several)
+    kind = table["label"].type
+    # Where the classes are listed, no other word is one.
+    if not classes and (pyarrow.types.is_string(kind) or pyarrow.types.is_large_string(kind)):
+        notes += told_missing(labels, f"the labels of {name}")
+        labels = without_missing(labels)
     return table.set_column(table.column_names.index("label"), "label", labels)

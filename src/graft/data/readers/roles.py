@@ -16,6 +16,7 @@ import numpy as np
 
 from graft.data.readers.column_cells import ABOUT_IMAGES, NAMED_SHARE, Columns, pixels_in
 from graft.data.readers.column_names import SPELLINGS, SYNONYMS, given_column, named, plain_name
+from graft.data.readers.columns import told_missing
 from graft.data.readers.finding_files import FileFinder
 from graft.data.readers.grid import Grid
 from graft.data.readers.more_roles import groups, seeming_groups, splits, weights
@@ -39,6 +40,8 @@ if TYPE_CHECKING:
 
 # The share of cells that must be found on disk if the column has no name for paths.
 _UNNAMED_SHARE = 0.9
+# How many columns an error suggests as that of the labels.
+_MOST_LIKELY = 6
 
 
 @dataclass(frozen=True)
@@ -109,6 +112,8 @@ def understand(
     if any(plain_name(name) not in own.get(role, ()) for role, name in used.items()):
         what = ", ".join(f"{role} from {name}" for role, name in used.items())
         notes.insert(0, f"{grid.path.name}: {what}")
+    if grid.western:
+        notes.insert(0, f"{grid.path.name} is not in UTF-8 and was read as Windows-1252: save it as UTF-8")
     table = pyarrow.table(columns)
     if labelled and options.multi_label and (grid.answers or {"annotation_id", "annotator"} <= set(grid.names)):
         notes += disagreements(table)
@@ -187,9 +192,12 @@ def labels(columns: Columns, path: int) -> tuple[pyarrow.ChunkedArray, str]:
         about_splits = {*columns.about_splits(), *columns.saying_splits()}
         rest = [number for number in rest if number not in about_splits and columns.repeats(number)]
         # A column that is the same in all rows distinguishes nothing.
-        rest = [number for number in rest if len(columns.text(number).unique()) > 1 or len(columns.text(number)) < 2]
+        rest = [number for number in rest if len(columns.labels(number).unique()) > 1 or len(columns.text(number)) < 2]
         if len(columns.grid.names) > 2 and columns.grid.named and rest:
-            shown = " or ".join(f"--label-column {columns.grid.names[number].strip()!r}" for number in rest[:3])
+            # What may name a patient is the least likely class.
+            origins = named(columns.grid.names, SYNONYMS["group"])
+            likely = sorted(rest, key=lambda number: number in origins)[:_MOST_LIKELY]
+            shown = " or ".join(f"--label-column {columns.grid.names[number].strip()!r}" for number in likely)
             raise columns.nothing("label", f"rename it or name it, as in {shown}")
         column = _one_of(columns, rest)
     if column is None:
@@ -198,9 +206,10 @@ def labels(columns: Columns, path: int) -> tuple[pyarrow.ChunkedArray, str]:
             columns.text(number)
         raise columns.nothing("label", "rename or add it, or name it with --label-column")
     columns.taken.add(column)
+    columns.notes += told_missing(columns.text(column), f"{columns.shown(column)} of {where}")
     if columns.options.multi_label:
-        return columns.text(column), columns.shown(column)
-    return single_labels(columns.text(column), f"{columns.shown(column)} of {where}"), columns.shown(column)
+        return columns.labels(column), columns.shown(column)
+    return single_labels(columns.labels(column), f"{columns.shown(column)} of {where}"), columns.shown(column)
 
 
 def _of_yes_and_no(columns: Columns, names: Sequence[str], texts: Sequence[pyarrow.ChunkedArray]) -> str:

@@ -62,7 +62,7 @@ def read_table(path: Path, group: str | None = None, options: TableOptions | Non
 
 
 def arrange_table(name: str, root: Path | FileFinder, table: pyarrow.Table, notes: Sequence[str] = ()) -> Dataset:
-    """Build a Dataset from a manifest's columns as `read_columns` returns them, with paths relative to `root`."""
+    """Build a Dataset from a manifest's columns as `understood_table` returns them, with paths relative to `root`."""
     import pyarrow.compute
 
     finder = root if isinstance(root, FileFinder) else FileFinder(root)
@@ -124,11 +124,6 @@ def _are_addresses(paths: pyarrow.LargeBinaryArray) -> np.ndarray:
     import pyarrow.compute
 
     return pyarrow.compute.match_substring_regex(paths, SCHEME).to_numpy(zero_copy_only=False)
-
-
-def read_columns(path: Path, group: str | None = None, options: TableOptions | None = None) -> pyarrow.Table:
-    """Read the columns of a manifest by role: `path` as large_binary, the others as `as_text` returns them."""
-    return understood_table(path, FileFinder(path.parent, options, path.stem), options, group).table
 
 
 def understood_table(
