@@ -103,11 +103,11 @@ def extract(
                     decoding = _decoded(source, [range(len(images))])
                     if not engines.begun:
                         _check_weights(section)
-                        if path is None or not is_shared(path):
-                            decoding = _begun(decoding)
                         others = [each for each in splits if of_split[each] != source.choice]
                         missing = (each for each in others if not is_kept(section, splits[each], own, of_split[each]))
                         engines.begin({of_split[each] for each in missing})
+                        if path is None or not is_shared(path):
+                            decoding = _begun(decoding)
                     return _compute(engines.opened(source.choice), source, decoding, path, reporter, tell)
 
                 if rows is None:

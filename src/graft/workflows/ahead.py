@@ -60,6 +60,9 @@ def _look(waiting: int, data: str, *options: object) -> NoReturn:
 
     try:
         signal.signal(signal.SIGTERM, _stop)
+        if hasattr(os, "sched_setaffinity"):
+            # The other process keeps a core busy, which its imports would otherwise have to share.
+            os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[1:])
         nowhere = os.open(os.devnull, os.O_RDWR)
         for stream in range(3):
             os.dup2(nowhere, stream)
