@@ -9,7 +9,7 @@ import re
 import shlex
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -87,6 +87,12 @@ def counted(number: int, one: str, plural: str | None = None) -> str:
     `counted(1, "image is", "images are")` is `"1 image is"`.
     """
     return f"{number:,} {one if number == 1 else plural or f'{one}s'}"
+
+
+def first_few(names: Iterable[str], most: int = 3) -> str:
+    """Return at most so many of some names, separated by commas, and an ellipsis if there are more."""
+    every = list(names)
+    return ", ".join(every[:most]) + (", …" if len(every) > most else "")
 
 
 def independent(drawn: int, count: int) -> str:

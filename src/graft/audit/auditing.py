@@ -35,7 +35,7 @@ from graft.images.preprocessing import Preprocessing
 from graft.names import shortened
 from graft.progress import Reporter
 from graft.transfer.held_out import HeldOutHeads, Rows, evenly_spaced, fit_held_out_heads
-from graft.words import counted
+from graft.words import counted, first_few
 
 FOLDS = 5
 # Weight of the sum of losses against the penalty, with features centred and scaled to a mean squared length of one.
@@ -183,8 +183,7 @@ def _joins_groups(whole: Images, copies: np.ndarray) -> Iterator[str]:
 
 
 def _named(dataset: Dataset, labels: np.ndarray) -> str:
-    names = [repr(shortened(dataset.label_name(label))) for label in labels.tolist()]
-    return ", ".join(names[:3]) + (", …" if len(names) > 3 else "")
+    return first_few(repr(shortened(dataset.label_name(label))) for label in labels.tolist())
 
 
 def look_at(dataset: Dataset, reporter: Reporter, levels: Levels = ()) -> Looks:

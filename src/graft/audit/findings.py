@@ -10,7 +10,7 @@ from typing import Any, Literal
 import numpy as np
 
 from graft.data.dataset import TRAIN, Dataset, Images, counts, together
-from graft.words import counted
+from graft.words import counted, first_few
 
 Severity = Literal["error", "warning", "info"]
 
@@ -122,5 +122,4 @@ def left_out(dataset: Dataset) -> Iterator[Finding]:
 
 
 def _listed(classes: dict[str, Any], most: int = 6) -> str:
-    shown = [repr(name) if count is None else f"{name!r} ({count})" for name, count in list(classes.items())[:most]]
-    return ", ".join(shown) + (", …" if len(classes) > most else "")
+    return first_few((repr(name) if count is None else f"{name!r} ({count})" for name, count in classes.items()), most)

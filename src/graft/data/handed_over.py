@@ -25,7 +25,7 @@ from graft.data.unlabelled import one_image
 from graft.errors import DataError, ImageError
 from graft.given import native
 from graft.images.handed_over import ACCEPTED, as_read, is_open_file, is_tensor, named, taken_in
-from graft.words import counted
+from graft.words import counted, first_few
 
 if TYPE_CHECKING:
     import pyarrow
@@ -333,8 +333,10 @@ def named_by(labels: Any, classes: Sequence[str]) -> tuple[list[str], list[str]]
             )
     used = {int(text) for text in texts}
     without = [repr(name) for number, name in enumerate(names) if number not in used]
-    shown = ", ".join(without[:6]) + (", …" if len(without) > 6 else "")
-    notes = [f"no image is of {shown}, which the classes name: the classes are those of the images"] if without else []
+    notes = []
+    if without:
+        shown = first_few(without, 6)
+        notes.append(f"no image is of {shown}, which the classes name: the classes are those of the images")
     return [names[int(text)] for text in texts], notes
 
 

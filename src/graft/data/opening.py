@@ -17,7 +17,6 @@ from graft.data.readers.archive import is_archive
 from graft.data.readers.arrays import FILES as ARRAYS
 from graft.data.readers.arrays import NoArraysError, read_arrays
 from graft.data.readers.class_lists import LISTS, with_listed_names
-from graft.data.readers.columns import first_three
 from graft.data.readers.file_labels import read_named_files
 from graft.data.readers.folder import straight
 from graft.data.readers.folder_tables import read_place
@@ -38,7 +37,7 @@ from graft.errors import DataError
 from graft.given import expanded
 from graft.names import plain, readable, shortened
 from graft.spreadsheet import ENDING as SHEETS
-from graft.words import counted
+from graft.words import counted, first_few
 
 # At most this many files are searched for class names, and at most this many levels below the root.
 _MOST_LISTS, _DEPTH = 30, 3
@@ -263,7 +262,7 @@ def _finish(dataset: Dataset, group: str | None, split: str | Path | None) -> Da
     if alike:
         notes.append(
             f"{counted(len(alike), 'class is', 'classes are')} spelled in several ways that differ only in case or "
-            f"spaces; each spelling was kept as a class of its own ({first_three(alike)})"
+            f"spaces; each spelling was kept as a class of its own ({first_few(alike)})"
         )
     return replace(dataset, notes=(*dataset.notes, *notes))
 

@@ -19,6 +19,7 @@ from graft.explanation.model import BATCH, Answers, Model, answers_of, class_sco
 from graft.explanation.perturbation import MASKS, rise_map
 from graft.explanation.randomisation import Sensitivity, cascade
 from graft.progress import NOBODY, Reporter
+from graft.words import first_few
 
 METHODS = ("auto", *get_args(Method))
 # RISE takes hundreds of answers each time, so its cascade has two steps with fewer masks.
@@ -232,7 +233,7 @@ def _check(model: Model, options: MapOptions) -> int | None:
     if of_class is None:
         return None
     if of_class not in model.classes:
-        few = ", ".join(map(repr, model.classes[:6])) + (", …" if len(model.classes) > 6 else "")
+        few = first_few(map(repr, model.classes), 6)
         raise InputError(
             f"expected a class of the model ({few}) for --class, got {of_class!r}"
             f"{did_you_mean(of_class, model.classes)}: choose one of them"

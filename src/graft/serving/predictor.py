@@ -29,7 +29,7 @@ from graft.serving.handed import Given, one_by_one
 from graft.serving.prediction import Prediction, Predictions, labelled, obeying
 from graft.torch_modes import in_own_modes
 from graft.weights.model_files import model_folder
-from graft.words import counted
+from graft.words import counted, first_few
 
 if TYPE_CHECKING:
     from graft.export.facts import Facts
@@ -79,7 +79,7 @@ class Classifier:
         return Classifier, (self.saved, self.choice)
 
     def __repr__(self) -> str:
-        shown = ", ".join(map(repr, self.classes[:3])) + (", …" if len(self.classes) > 3 else "")
+        shown = first_few(map(repr, self.classes))
         return f"{type(self).__name__}({counted(len(self.classes), 'class', 'classes')}: {shown})"
 
     @property

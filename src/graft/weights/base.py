@@ -18,7 +18,7 @@ from graft.weights.file import WeightFile, read_weights
 from graft.weights.foreign import foreign_folder
 from graft.weights.hub import fetch_from_hub
 from graft.weights.identifying import identify
-from graft.weights.matching import Match, fill, first_names
+from graft.weights.matching import Match, fill
 from graft.weights.metadata import (
     BY_METADATA,
     BY_SCRIPT,
@@ -33,7 +33,7 @@ from graft.weights.metadata import (
 from graft.weights.packaged import Packaged, find_packaged
 from graft.weights.published_folder import folder_metadata, weights_of_folder
 from graft.weights.saved import ARGUMENTS_FILE, Outputs, load_model, model_folder, thresholds_in
-from graft.words import counted
+from graft.words import counted, first_few
 
 BUNDLED = Path(__file__).resolve().parents[1] / "bundled"
 BUNDLED_BASES = ("latin_letters",)
@@ -76,7 +76,7 @@ class Base:
             return "no names for its classes"
         if not self.other_head:
             return "no classifier"
-        return f"a head that is not one linear layer on its features and is left out ({first_names(self.other_head)})"
+        return f"a head that is not one linear layer on its features and is left out ({first_few(self.other_head)})"
 
 
 def load_base(

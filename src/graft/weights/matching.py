@@ -16,6 +16,7 @@ from graft.weights.architectures import Architecture, resolve
 from graft.weights.foreign import foreign_tensors
 from graft.weights.layouts import Layout, Rename
 from graft.weights.prefixes import Reading, apart, preferred_prefix, readings
+from graft.words import first_few
 
 
 @dataclass(frozen=True)
@@ -188,7 +189,7 @@ def _fits_none(tensors: dict[str, Tensor], nearest: Match, source: str) -> Weigh
     if not nearest.fitting:
         return WeightsError(
             f"expected weights of an architecture in the catalogue, got {source}, none of whose tensors "
-            f"({first_names(tensors)}) fits any: see `graft models`, or name a timm network with --arch timm:NAME"
+            f"({first_few(tensors)}) fits any: see `graft models`, or name a timm network with --arch timm:NAME"
         )
     what = _misfit(nearest.tensors, nearest, source)
     return WeightsError(
@@ -386,7 +387,7 @@ def _misfit(tensors: dict[str, Tensor], found: Match, source: str) -> str:
         if name in theirs and not _same(theirs[name], ours[name]) and not _is_free(name, heads)
     ]
     parts = [
-        f"{len(names)} {what} ({first_names(names)})"
+        f"{len(names)} {what} ({first_few(names)})"
         for what, names in (("missing", missing), ("unknown to it", unexpected), ("of another shape", reshaped))
         if names
     ]
@@ -394,12 +395,6 @@ def _misfit(tensors: dict[str, Tensor], found: Match, source: str) -> str:
         f"expected the {found.expected} tensors of {found.architecture.name}, got {found.fitting} of them in "
         f"{source}: " + "; ".join(parts)
     )
-
-
-def first_names(names: Iterable[str]) -> str:
-    """Return the first three of some names."""
-    listed = list(names)
-    return ", ".join(listed[:3]) + (", …" if len(listed) > 3 else "")
 
 
 def _better_fit(tensors: dict[str, Tensor]) -> str:

@@ -1,7 +1,6 @@
 """Evaluate a trained classifier, or a base with its own classes, on labelled images."""
 
 import time
-from collections.abc import Sequence
 from dataclasses import replace
 from os import PathLike
 from pathlib import Path
@@ -24,7 +23,7 @@ from graft.transfer.class_names.matching import find_outputs, note_on_others
 from graft.weights.base import Base
 from graft.weights.model_files import gives_several_labels
 from graft.weights.saved import class_logits
-from graft.words import counted
+from graft.words import counted, first_few
 from graft.workflows.evaluation_values import Answered, Evaluation
 from graft.workflows.label_evaluation import LabelEvaluation, check_options, check_same_kind, labels_of
 from graft.workflows.own_columns import with_columns_of
@@ -241,20 +240,17 @@ def _known_only(dataset: Dataset, base: Base) -> Dataset:
     kept_images = {name: images.take(np.flatnonzero(known[images.labels])) for name, images in dataset.splits.items()}
     left_out = sum(map(len, dataset.splits.values())) - sum(map(len, kept_images.values()))
     if not any(map(len, kept_images.values())):
+        own, others = (first_few(map(repr, each), 6) for each in (base.classes or (), dataset.classes))
         raise DataError(
-            f"expected images of classes that {base.name} knows ({_few(base.classes or ())}) in {dataset.name}, got "
-            f"images of {_few(dataset.classes)} alone: give images of its classes, or say with --class-map which class "
-            "each of its own stands for"
+            f"expected images of classes that {base.name} knows ({own}) in {dataset.name}, got images of {others} "
+            "alone: give images of its classes, or say with --class-map which class each of its own stands for"
         )
     if not left_out:
         return dataset
-    strangers = [name for name, is_known in zip(dataset.classes, known, strict=False) if not is_known]
-    note = f"{counted(left_out, 'image')} left out, of classes that the classifier does not know: {_few(strangers)}"
+    strangers = [repr(name) for name, is_known in zip(dataset.classes, known, strict=False) if not is_known]
+    which = first_few(strangers, 6)
+    note = f"{counted(left_out, 'image')} left out, of classes that the classifier does not know: {which}"
     return replace(dataset, splits=kept_images, notes=(*dataset.notes, note))
-
-
-def _few(names: Sequence[str]) -> str:
-    return ", ".join(map(repr, names[:6])) + (", …" if len(names) > 6 else "")
 
 
 def _largest_split(unlike: str) -> Images:

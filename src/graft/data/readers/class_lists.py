@@ -11,7 +11,7 @@ from graft.data.class_naming import renamed, wordnet_words
 from graft.data.dataset import Dataset
 from graft.endings import IMAGE_ENDING
 from graft.names import shortened
-from graft.words import counted
+from graft.words import counted, first_few
 
 LISTS = (
     r"(?i)((^|[/_ .-])(class(es|names)?|labels?|names?|categor(y|ies)|synsets?|words|id2label|labelmap|map(ping)?|index"
@@ -55,9 +55,8 @@ def with_listed_names(dataset: Dataset, files: Iterable[Path]) -> Dataset:
         notes.append(f"{' and '.join(fitting)} name the classes differently: neither was used")
     elif fitting:
         source, found = next(iter(fitting.items()))
-        shown = ", ".join(f"{name} is {shortened(found[name])!r}" for name in dataset.classes[:3])
-        more = ", …" if len(dataset.classes) > 3 else ""
-        return renamed(dataset, found, f"classes are called as {source} names them ({shown}{more})")
+        shown = first_few(f"{name} is {shortened(found[name])!r}" for name in dataset.classes)
+        return renamed(dataset, found, f"classes are called as {source} names them ({shown})")
     return renamed(dataset, {}, *notes)
 
 

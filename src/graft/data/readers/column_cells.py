@@ -32,6 +32,7 @@ from graft.data.table_options import TableOptions
 from graft.endings import IMAGE_ENDING
 from graft.errors import DataError, LeftOpenError
 from graft.images.numbers import side_of
+from graft.words import first_few
 
 if TYPE_CHECKING:
     import pyarrow
@@ -223,8 +224,7 @@ class Columns:
         return LeftOpenError(f"expected a column {wanted} in {self.grid.path.name}, got {self.all_shown()}", advice)
 
     def all_shown(self) -> str:
-        names = [self.shown(number) for number in range(len(self.grid.names))]
-        return ", ".join(names[:8]) + (", …" if len(names) > 8 else "") or "none"
+        return first_few(map(self.shown, range(len(self.grid.names))), 8) or "none"
 
     def is_file(self, name: str) -> bool:
         """Whether the header of the path column is itself the path of a file."""

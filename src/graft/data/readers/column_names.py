@@ -12,6 +12,7 @@ from graft.data.dataset import TEST, TRAIN, VAL
 from graft.data.readers.split_names import EVALUATION
 from graft.data.table_options import NO_COLUMN, TableOptions
 from graft.errors import InputError
+from graft.words import first_few
 
 # The names that a column may have, by role; if several are present, the first counts.
 SPELLINGS = {
@@ -121,7 +122,7 @@ def given_column(role: str, name: str, names: Sequence[str], table: str = "the t
     if not found and name.isdigit() and 0 < int(name) <= len(names):
         found = [int(name) - 1]
     if not found:
-        shown = ", ".join(map(repr, names[:8])) + (", …" if len(names) > 8 else "")
+        shown = first_few(map(repr, names), 8)
         raise InputError(
             f"expected a column of {table} for --{role}-column, got {name!r}, which is none of {shown or 'none'}: "
             "name one of these"

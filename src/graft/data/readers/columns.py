@@ -15,7 +15,7 @@ import numpy as np
 from graft.data.dataset import TEST, TRAIN, VAL, WHOLE, Dataset, Images, Source, class_order
 from graft.data.readers.split_names import SPLIT_FOLDERS
 from graft.errors import DataError
-from graft.words import counted
+from graft.words import counted, first_few
 
 if TYPE_CHECKING:
     import pyarrow
@@ -153,7 +153,7 @@ def arrange_rows(
                 of_blank = {source.name(row): f"it has no {role}" for row in np.flatnonzero(blank).tolist()}
                 notes.append(
                     f"{int(blank.sum()):,} of {counted(len(table), 'row')} of {name} left out: no {role} "
-                    f"({first_three(list(of_blank))})"
+                    f"({first_few(list(of_blank))})"
                 )
                 left_out |= of_blank
                 usable &= ~blank
@@ -195,10 +195,6 @@ def arrange_rows(
     return Dataset(name, order, images, tuple(notes), left_out, group_names=group_names)
 
 
-def first_three(names: Sequence[str]) -> str:
-    return ", ".join(names[:3]) + (", …" if len(names) > 3 else "")
-
-
 def _encode(column: pyarrow.ChunkedArray) -> tuple[list[str], np.ndarray]:
     """The distinct texts of a column, and the index of each row's text, int64 (N,)."""
     encoded = column.combine_chunks().dictionary_encode()
@@ -215,7 +211,7 @@ def _splits(table: pyarrow.Table, usable: np.ndarray, name: str) -> tuple[list[s
     if WHOLE in used and len(used) > 1:
         raise DataError(
             f"expected splits such as train, val and test in {name}, got {WHOLE!r} beside "
-            f"{first_three(sorted(used - {WHOLE}))}: give the split of each row"
+            f"{first_few(sorted(used - {WHOLE}))}: give the split of each row"
         )
     splits = [*(known for known in (TRAIN, VAL, TEST) if known in used), *sorted(used - {TRAIN, VAL, TEST})]
     position = {word: index for index, word in enumerate(splits)}
@@ -252,11 +248,11 @@ def _drop_repeated(
             contradictions.append(f"{shown(row)}: {kept_label!r} and {label!r}")
     if copies:
         one, many = f"row of {name} repeats another and counts", f"rows of {name} repeat others and count"
-        notes.append(f"{counted(len(copies), one, many)} once ({first_three(copies)})")
+        notes.append(f"{counted(len(copies), one, many)} once ({first_few(copies)})")
     if contradictions:
         notes.append(
             f"{counted(len(contradictions), f'row of {name} contradicts', f'rows of {name} contradict')} the label of "
-            f"an earlier one, which was kept ({first_three(contradictions)})"
+            f"an earlier one, which was kept ({first_few(contradictions)})"
         )
     return kept
 

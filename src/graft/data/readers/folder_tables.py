@@ -19,7 +19,6 @@ from graft.data.readers.aside import SYSTEM, sort_folders
 from graft.data.readers.class_lists import LISTS
 from graft.data.readers.column_cells import COLUMNS_AT_ONCE, Columns
 from graft.data.readers.column_names import SPELLINGS, SYNONYMS, named
-from graft.data.readers.columns import first_three
 from graft.data.readers.file_labels import read_named_after_classes
 from graft.data.readers.finding_files import FileFinder
 from graft.data.readers.folder_tree import Folder, are_no_images
@@ -39,6 +38,7 @@ from graft.data.table_options import FOLDER, NO_COLUMN, TableOptions, refuse_col
 from graft.endings import IMAGE_ENDING
 from graft.errors import DataError, InputError
 from graft.spreadsheet import read_sheet
+from graft.words import first_few
 
 # Other XML files describe one image each.
 _IN_FOLDERS = "|".join(re.escape(each) for each in sorted({*ENDINGS, *LIST_ENDINGS} - {".xml"}))
@@ -294,7 +294,7 @@ def _read_all(
     found = []
     if joined is not None:
         if others := [file.name for file in files if file not in joined.files]:
-            notes.append(f"{first_three(others)} {'was' if len(others) == 1 else 'were'} not used beside {joined.name}")
+            notes.append(f"{first_few(others)} {'was' if len(others) == 1 else 'were'} not used beside {joined.name}")
         files = []
         found.append(_placed(replace(joined, split=split, beside=beside), finder.root, place))
     for pair in join_lines(files, finder):

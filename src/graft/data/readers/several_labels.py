@@ -16,7 +16,7 @@ from unicodedata import normalize
 import numpy as np
 
 from graft.errors import DataError
-from graft.words import counted
+from graft.words import counted, first_few
 
 if TYPE_CHECKING:
     import pyarrow
@@ -42,7 +42,7 @@ def single_labels(column: pyarrow.ChunkedArray, where: str) -> pyarrow.ChunkedAr
     unwrapped = [_only_one(word) for word in words]
     several = [word for word, only in zip(words, unwrapped, strict=True) if only is None] or _composed(words)
     if several:
-        shown = ", ".join(repr(word[:60]) for word in several[:3]) + (", …" if len(several) > 3 else "")
+        shown = first_few(repr(word[:60]) for word in several)
         raise DataError(
             f"expected one label for each image in {where}, got several in a cell ({shown}): keep one in each row, "
             "name another column with --label-column, or train on all of them with --multi-label"
@@ -119,7 +119,7 @@ def disagreements(table: pyarrow.Table) -> list[str]:
     unlike = [os.fsdecode(path) for path, different in said.items() if len(different) > 1]
     if not unlike:
         return []
-    shown = ", ".join(unlike[:3]) + (", …" if len(unlike) > 3 else "")
+    shown = first_few(unlike)
     were = counted(len(unlike), "image was", "images were")
     return [f"{were} labelled differently by several people: every label that any of them gave counts ({shown})"]
 
@@ -183,7 +183,7 @@ def taken_for_no(names: Sequence[str], columns: Sequence[pyarrow.ChunkedArray]) 
     shown = [f"{name!r} {count:,}" for name, count in found.items() if count]
     if not shown:
         return []
-    by_column = ", ".join(shown[:6]) + (", …" if len(shown) > 6 else "")
+    by_column = first_few(shown, 6)
     cells = counted(sum(found.values()), "cell is", "cells are")
     return [f"{cells} {'-1 or ' * plain}blank and {'counts' if cells.startswith('1 ') else 'count'} as no: {by_column}"]
 

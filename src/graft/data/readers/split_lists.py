@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from graft.data.dataset import TEST, TRAIN, VAL, WHOLE, Dataset, Images, together
-from graft.data.readers.columns import first_three
 from graft.data.readers.found_table import Found
 from graft.data.readers.grid import LIST_ENDINGS
 from graft.data.readers.place import Place
@@ -24,7 +23,7 @@ from graft.data.readers.split_names import SPLIT_FOLDERS, split_in_name
 from graft.data.readers.tree import arrange
 from graft.data.table_options import NO_COLUMN
 from graft.errors import DataError
-from graft.words import counted
+from graft.words import counted, first_few
 
 if TYPE_CHECKING:
     import pyarrow
@@ -55,7 +54,7 @@ def divide(place: Place, dataset: Dataset, lists: Sequence[Found], split: str | 
         if strangers := _strangers(each, rows):
             notes.append(
                 f"{counted(len(strangers), 'image')} that {each.name} names {'is' if len(strangers) == 1 else 'are'} "
-                f"not there, or without a label ({first_three(strangers)})"
+                f"not there, or without a label ({first_few(strangers)})"
             )
         family = re.sub(r"[\W_]", "", _SPLIT_WORD.sub("", each.files[0].as_posix()))
         of_division.setdefault(family, []).append(each)
@@ -130,7 +129,7 @@ def _chosen(
     if len(distinct) > 1:
         first = [files[name][0].relative_to(place.root).as_posix() for name in distinct]
         raise DataError(
-            f"expected one division into splits, got {len(distinct)}, which are equally likely ({first_three(first)}): "
+            f"expected one division into splits, got {len(distinct)}, which are equally likely ({first_few(first)}): "
             f"say which, as in --split-file {first[0]}, or --split-file none"
         )
     return next(iter(distinct), None)
@@ -167,7 +166,7 @@ def label_others(place: Place, folders: Dataset, tables: Sequence[Found], keep_f
         if strange or split == WHOLE or split in {*folders.splits, *parts}:
             came = f"{strange[0]!r}" if strange else f"images of {split}" if split != WHOLE else "no split"
             raise DataError(
-                f"expected labels of {each.name} that are classes of the folders ({first_three(folders.classes)}) and "
+                f"expected labels of {each.name} that are classes of the folders ({first_few(folders.classes)}) and "
                 f"images of another split, got {came}: correct it, or leave it out with --label-from folder, or give "
                 f"{each.files[0]} as DATA"
             )

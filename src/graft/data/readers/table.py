@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from graft.data.dataset import Dataset, Source
-from graft.data.readers.columns import arrange_rows, first_three
+from graft.data.readers.columns import arrange_rows
 from graft.data.readers.finding_files import FileFinder
 from graft.data.readers.folder import Files
 from graft.data.readers.grid import ENDINGS, LIST_ENDINGS, open_grid
@@ -24,7 +24,7 @@ from graft.data.readers.roles import Understood, understand
 from graft.data.table_options import TableOptions
 from graft.errors import DataError
 from graft.on_disk import below
-from graft.words import counted
+from graft.words import counted, first_few
 
 if TYPE_CHECKING:
     import pyarrow
@@ -87,7 +87,7 @@ def arrange_table(name: str, root: Path | FileFinder, table: pyarrow.Table, note
         for reason in dict.fromkeys(files.values()):
             of_reason = [file for file, why in files.items() if why == reason]
             notes.append(
-                f"{counted(len(of_reason), 'file')} that {name} names left out: {reason} ({first_three(of_reason)})"
+                f"{counted(len(of_reason), 'file')} that {name} names left out: {reason} ({first_few(of_reason)})"
             )
         left_out |= files
     table = table.set_column(table.column_names.index("path"), "path", paths)

@@ -16,7 +16,7 @@ from graft.class_lists import CODE
 from graft.data.class_naming import renamed
 from graft.data.dataset import TRAIN, WHOLE, Dataset
 from graft.data.readers.arrow import binary_array
-from graft.data.readers.columns import first_three, join_tables
+from graft.data.readers.columns import join_tables
 from graft.data.readers.finding_files import FileFinder
 from graft.data.readers.folder_tree import are_no_images
 from graft.data.readers.found_table import Found
@@ -25,7 +25,7 @@ from graft.data.readers.split_names import SPLIT_FOLDERS, split_in_name
 from graft.data.readers.table import arrange_table
 from graft.data.table_options import TableOptions
 from graft.errors import DataError
-from graft.words import counted
+from graft.words import counted, first_few
 
 if TYPE_CHECKING:
     import pyarrow
@@ -61,7 +61,7 @@ def decide(place: Place, found: list[Found], notes: list[str], options: TableOpt
         notes += [f"{each.name} was not used, since the folders tell the classes" for each in chosen if each.beside]
         return None
     if folders == _NESTED:
-        parents = first_three(sorted(_class_folders(place)))
+        parents = first_few(sorted(_class_folders(place)))
         raise DataError(
             f"expected one meaning of {place.listing.name}, got labels in {chosen[0].name} and in folders ({parents}): "
             f"give {chosen[0].files[0]} as DATA for the first, or --label-from folder for the second"
@@ -114,7 +114,7 @@ def with_strangers(dataset: Dataset, place: Place, located: pyarrow.LargeBinaryA
         return dataset
     note = (
         f"{counted(len(names), 'file')} in {place.listing.name} left out: no table names "
-        f"{'it' if len(names) == 1 else 'them'} ({first_three(names)})"
+        f"{'it' if len(names) == 1 else 'them'} ({first_few(names)})"
     )
     left_out = {**dataset.left_out, **dict.fromkeys(names, "no table names it")}
     return replace(dataset, notes=(*dataset.notes, note), left_out=left_out)

@@ -21,14 +21,14 @@ import numpy as np
 from graft.archive_paths import Texts, name_without_ending, visible_path
 from graft.bombs import bomb_limit
 from graft.data.dataset import WHOLE, Dataset
-from graft.data.readers.columns import arrange_rows, first_three
+from graft.data.readers.columns import arrange_rows
 from graft.data.readers.sample_labels import LABELS, label_of, names_of
 from graft.data.readers.split_names import SPLIT_FOLDERS, split_in_name
 from graft.errors import DataError
 from graft.expanding import Contents, open_content
 from graft.on_disk import file_stamp
 from graft.tar_members import FILE, FOLDER, BrokenTarError, members_of
-from graft.words import counted
+from graft.words import counted, first_few
 
 if TYPE_CHECKING:
     import pyarrow
@@ -86,14 +86,14 @@ def read_tar_shards(path: Path) -> Dataset:
     if len(set(splits)) > 1 and WHOLE in splits:
         alone = [name for name, split in zip(names, splits, strict=True) if split == WHOLE]
         raise DataError(
-            f"expected every shard in {path} to be named after its split, got {first_three(alone)}: rename or move it"
+            f"expected every shard in {path} to be named after its split, got {first_few(alone)}: rename or move it"
         )
     contents, found = Contents(files), _Found()
     for number, name in enumerate(names):
         with contents.open(number) as opened:
             _index(opened, number, name, found)
     if not len(found.paths):
-        reasons = first_three(sorted(set(found.left_out.values())))
+        reasons = first_few(sorted(set(found.left_out.values())))
         raise DataError(
             f"expected images beside their labels in {path}, such as 0001.jpg and 0001.cls, got none in "
             f"{counted(len(files), 'shard')}{reasons and f' ({reasons})'}: pack them again"
@@ -131,12 +131,12 @@ class _Found:
             reasons = "; ".join(sorted(set(self.left_out.values()))[:3])
             notes.append(
                 f"{counted(len(self.left_out), 'file')} in shards left out ({reasons}): "
-                f"{first_three(list(self.left_out))}"
+                f"{first_few(list(self.left_out))}"
             )
         if self.crowded:
             notes.append(
                 f"{counted(len(self.crowded), 'sample has', 'samples have')} several images, of which the first by "
-                f"name is used: {first_three(self.crowded)}"
+                f"name is used: {first_few(self.crowded)}"
             )
         return notes
 

@@ -7,7 +7,7 @@ from graft.evaluation.label_scores import LabelScores
 from graft.evaluation.report.charts import line_chart
 from graft.evaluation.report.page import document
 from graft.evaluation.report.parts import charts, definitions, percent, scrolling, section, sentence, sentences
-from graft.words import counted
+from graft.words import counted, first_few
 
 # A label counts as better than chance when its average precision exceeds its share of the images by this much.
 ABOVE_CHANCE = 0.05
@@ -56,11 +56,11 @@ class LabelReport:
             if row.average_precision is not None and row.average_precision < row.baseline + ABOVE_CHANCE
         ]
         if poor:
-            shown = ", ".join(map(repr, poor[:6])) + (", …" if len(poor) > 6 else "")
+            shown = first_few(map(repr, poor), 6)
             said.append(f"Hardly told from chance: {shown}. Check these labels, or add images that have them.")
         unknown = [row.name for row in scores.classes if row.average_precision is None]
         if unknown:
-            shown = ", ".join(map(repr, unknown[:6])) + (", …" if len(unknown) > 6 else "")
+            shown = first_few(map(repr, unknown), 6)
             said.append(f"Not measured, as none or all of the images have the label: {shown}.")
         return tuple(said)
 
