@@ -378,11 +378,20 @@ NAMES = st.one_of(
     CELLS.filter(lambda name: "/" not in name and name.strip() and name not in (".", "..") and len(name.encode()) < 99),
 )
 ROWS = st.lists(
-    st.tuples(NAMES, st.one_of(st.sampled_from(["ant", "Ant", " ant", "1", "01", ""]), CELLS), st.booleans(), CELLS),
+    st.tuples(
+        NAMES,
+        st.one_of(st.sampled_from(["ant", "Ant", " ant", "1", "01", "", "NaN", "[]"]), CELLS),
+        st.booleans(),
+        CELLS,
+    ),
     min_size=1,
     max_size=12,
 )
 SPLITS = st.sampled_from(["train", "Valid", "test", "other", ""])
+# What pandas writes or reads for a missing value, as its documentation of `read_csv` lists it (`None` may be a class),
+# and a list of no labels, as tools for labelling write it.
+FOR_MISSING = ["#N/A", "#N/A N/A", "#NA", "-1.#IND", "-nan", "<NA>", "N/A", "NA", "NULL", "NaN", "n/a", "nan", "null"]
+FOR_MISSING += ["[]"]
 
 
 @settings(max_examples=150, deadline=None)
@@ -462,5 +471,6 @@ def usable(root: Path, record: dict[str, str]) -> bool:
     return bool(
         (root / found_at(root, record["path"])).is_file()
         and trimmed(record["label"])
+        and record["label"].strip() not in FOR_MISSING
         and ("split" not in record or record["split"].strip())
     )
