@@ -27,6 +27,28 @@ with looking_ahead(sys.argv[1]):
         time.sleep(0.01)
 """
 
+# A process without children has none to wait for.
+ENDING = """
+import os, sys
+from graft.workflows.ahead import looked_ahead, looking_ahead
+def children():
+    try:
+        return os.waitpid(-1, os.WNOHANG)
+    except ChildProcessError:
+        return None
+looked_ahead()
+try:
+    with looking_ahead(sys.argv[1]):
+        assert children() is not None
+        looked_ahead()
+        assert children() is None
+    with looking_ahead(sys.argv[1]):
+        raise KeyError
+except KeyError:
+    assert children() is None
+    print("nobody is left")
+"""
+
 
 @pytest.fixture
 def letters(tmp_path: Path) -> Path:
@@ -78,3 +100,8 @@ def test_a_process_that_has_torch_already_or_one_of_several_is_not_forked(
     monkeypatch.delenv("TORCHELASTIC_RUN_ID")
     with looking_ahead(str(letters / "letters.zip")):
         pass
+
+
+def test_nobody_looks_ahead_once_that_is_over(letters: Path, cache: Path) -> None:
+    done = subprocess.run([sys.executable, "-c", ENDING, str(letters)], capture_output=True, text=True)
+    assert done.stdout == "nobody is left\n", done.stderr

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import nullcontext
 from pathlib import Path
 from shlex import quote
 from typing import Annotated, Any
@@ -196,16 +195,17 @@ def train(
 
     from graft.workflows.ahead import looking_ahead
 
-    with looking_ahead(data, group, split_file, table, val, test) if audit and not resume else nullcontext():
-        from graft.training.joining import follows
-        from graft.training.recipe import Recipe
-        from graft.training.recipe_file import read_recipe, settings_of, with_settings
-        from graft.training.time_budget import counted_from
-        from graft.workflows.arguments import stated
-        from graft.workflows.prepare import DataOptions
-        from graft.workflows.report import PAGE_FILE, verdict_of
-        from graft.workflows.run import near
-        from graft.workflows.train import train as run_training
+    if audit and not resume:
+        context.with_resource(looking_ahead(data, group, split_file, table, val, test))
+    from graft.training.joining import follows
+    from graft.training.recipe import Recipe
+    from graft.training.recipe_file import read_recipe, settings_of, with_settings
+    from graft.training.time_budget import counted_from
+    from graft.workflows.arguments import stated
+    from graft.workflows.prepare import DataOptions
+    from graft.workflows.report import PAGE_FILE, verdict_of
+    from graft.workflows.run import near
+    from graft.workflows.train import train as run_training
 
     recipe = Recipe(
         epochs=epochs,

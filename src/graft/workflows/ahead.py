@@ -1,4 +1,4 @@
-"""Look over the images in another process while this one imports the numerical libraries.
+"""Look over the images in another process while this one imports the numerical libraries and loads the base.
 
 Importing torch keeps one core busy for seconds, and the audit that starts every training run does not need it. What the
 other process has looked at is in the cache, where the audit finds it; the audit looks at the rest as usual.
@@ -18,6 +18,8 @@ from graft.data.table_options import TableOptions
 
 # Above this many images, copies and marks are not looked for ahead, since that could outlast the imports.
 FEW = 5_000
+# The process that looks ahead, while it does.
+_lookers: list[int] = []
 
 
 @contextmanager
@@ -29,7 +31,7 @@ def looking_ahead(
     val: str | None = None,
     test: str | None = None,
 ) -> Iterator[None]:
-    """Look over the images in the folder `data` while the block runs; arguments as for `open_dataset`.
+    """Look over the images in the folder `data` until `looked_ahead` or the end of the block; see `open_dataset`.
 
     This happens only where it gains time: in a command that has yet to import torch, on a second core, and not under
     torchrun. Only folders are looked at, since two processes would unpack or fetch anything else at once. Nothing is
@@ -44,15 +46,23 @@ def looking_ahead(
     looker = os.fork()
     if not looker:
         _look(waiting, data, group, split, table, val, test)
+    _lookers.append(looker)
     try:
         yield
     finally:
+        looked_ahead()
+
+
+def looked_ahead() -> None:
+    """Stop looking ahead, if another process does; return when what it has seen is in the cache."""
+    while _lookers:
+        looker = _lookers.pop()
         os.kill(looker, signal.SIGTERM)
         os.waitpid(looker, 0)
 
 
 def _look(waiting: int, data: str, *options: object) -> NoReturn:
-    """Fill the cache until every image is seen, or until the waiting process has finished importing or is gone."""
+    """Fill the cache until every image is seen, or until the waiting process stops this one or is gone."""
 
     def go_on(name: str, done: int, total: int, text: str = "") -> None:
         if os.getppid() != waiting:

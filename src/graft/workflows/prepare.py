@@ -40,6 +40,7 @@ from graft.weights.base import Base, load_base, untrained_base
 from graft.weights.kept import kept_bases
 from graft.weights.metadata import note_on_preparation
 from graft.weights.packaged import DEFAULT_BASE
+from graft.workflows.ahead import looked_ahead
 
 
 @dataclass(frozen=True)
@@ -158,6 +159,7 @@ def prepare(
                 raise
             note = f"likely wrong labels and outliers were not looked for: {error}"
             dataset = replace(dataset, notes=(*dataset.notes, note))
+    looked_ahead()
     preprocessing = resolve(DEFAULT_BASE).preprocessing if start is None else start.preprocessing
     saved = base is not None and (bool(preprocessing.levels) or Path(base.name).expanduser().is_dir())
     dataset, preprocessing = _with_levels(dataset, preprocessing, as_saved=as_is and saved)
