@@ -42,6 +42,8 @@ def serve(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
         (["--max-wait", "5 apples"], "--max-wait"),
         (["--max-batch", "0"], "--max-batch"),
         (["--max-files", "9999"], "--max-files"),
+        (["--max-bytes", "0"], "--max-bytes"),
+        (["--max-bytes", "1TB"], "--max-bytes"),
         (["--max-bytes", "many"], "many"),
         (["--host", "203.0.113.7", "--insecure", "--port", "0"], "203.0.113.7"),
         (["--examples"], "--examples"),

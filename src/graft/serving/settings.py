@@ -49,6 +49,7 @@ class Serving:
         whole_number(self.max_batch, "--max-batch", 1, 1024, "32 is usual")
         most = self.limits
         whole_number(most.waiting, "--max-waiting", 1, 100_000, "256 is usual")
+        whole_number(most.bytes, "--max-bytes", 1, most.held, "32MiB is usual")
         whole_number(most.files, "--max-files", 1, most.waiting, "no request may have more images than may wait")
 
 
