@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from written_letters import write_letters
 
-from graft.data.dataset import TRAIN, VAL
+from graft.data.dataset import TEST, TRAIN, VAL
 from graft.data.opening import open_dataset
 from graft.data.splitting import with_validation
 from graft.errors import GraftError
@@ -24,9 +24,12 @@ from graft.seeding import draw_from, generator, seeded
 from graft.training import crowns, fitting
 from graft.training.beside import fits_at_once, in_a_lane, lanes, refits_ahead, side_by_side
 from graft.training.fitting import fit_level, measure_each, refit
+from graft.training.inputs import Inputs
+from graft.training.loop import crown_logits
 from graft.training.racing import race
 from graft.training.recipe import Recipe
 from graft.training.task import Task
+from graft.training.time_budget import Budget
 from graft.transfer.levels import Plan, plan_level
 from graft.transfer.race import Contestant
 from graft.weights.base import load_base
@@ -214,7 +217,9 @@ def test_fits_side_by_side_have_all_the_time_and_fits_in_turn_divide_it(letters:
         with pytest.MonkeyPatch.context() as patch:
             budget = crowns._budget
             patch.setattr(
-                crowns, "_budget", lambda task, labels, share=1.0: seen.append(share) or budget(task, labels, share)
+                crowns,
+                "_budget",
+                lambda task, scored, share=1.0, after=0.0: seen.append(share) or budget(task, scored, share, after),
             )
             measure_each(tasks, plan_of(tasks[0], level), **others)  # type: ignore[arg-type]
         return sorted(seen)
@@ -229,6 +234,39 @@ def test_fits_side_by_side_have_all_the_time_and_fits_in_turn_divide_it(letters:
     assert shares([task, task]) == [pytest.approx(before_refit)] * 2
     torch.set_num_threads(1)
     assert shares([task, task]) == [pytest.approx(before_refit)] * 2
+
+
+def test_time_for_test_images_is_kept_for_the_fit_that_scores_them(
+    letters: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given: list[Budget] = []
+    train = crowns.fit_crown
+    monkeypatch.setattr(
+        crowns, "fit_crown", lambda *these, budget, **those: given.append(budget) or train(*these, budget=None, **those)
+    )
+    # Scoring an image takes a second, by the clock that the time is counted with.
+    monkeypatch.setattr(crowns, "crown_logits", lambda crown, inputs, *_: passed(inputs) or logits(crown, inputs, *_))
+    logits, clock = crown_logits, [0.0]
+
+    def passed(inputs: Inputs) -> None:
+        clock[0] += len(inputs.labels)
+
+    monkeypatch.setattr(crowns.time, "perf_counter", lambda: clock[0])
+    write_letters(tmp_path / "test", CYRILLIC[:4], 25)
+    dataset = with_validation(open_dataset(letters), 0)
+    dataset = replace(dataset, splits={**dataset.splits, TEST: open_dataset(tmp_path / "test").splits["all"]})
+    for refits, scorings in ((True, 2.5), (False, 2.5 + 100 / 8)):
+        given.clear()
+        clock[0] = 0.0
+        task = replace(task_of(letters, deadline=1000.0), dataset=dataset, refit=refits)
+        torch.set_num_threads(1)
+        fit_level(task, plan_of(task))
+        assert given[0].scorings == pytest.approx(scorings)
+        if refits:
+            # Of what is left, 100 seconds are needed in the end; 64 and 64 tell so.
+            before = (1000 - 2 - 64 - 100) * 32 / 72
+            assert given[0].seconds == pytest.approx(before) and given[1].scorings == 0.0
+            assert given[1].seconds == pytest.approx(1000 - 2 - 100 - 64 - 64 - 2 * 8)
 
 
 @pytest.mark.parametrize("enough", [40, 8])

@@ -9,6 +9,7 @@ import pytest
 from written_letters import write_letters
 
 from graft.data.dataset import TRAIN, VAL, Dataset, Images
+from graft.data.handed_over import from_arrays
 from graft.data.opening import open_dataset
 from graft.data.splitting import with_validation
 from graft.errors import DataError
@@ -16,7 +17,7 @@ from graft.features.engine import choose
 from graft.images.letters import CYRILLIC
 from graft.progress import Reporter
 from graft.training.fitting import Measured
-from graft.training.racing import contestants, for_the_race, planned, race
+from graft.training.racing import contestants, for_the_race, planned, race, rows_to_race_on
 from graft.training.recipe import Recipe
 from graft.training.task import Task
 from graft.transfer.advisor import CONTENDERS, TextbookRule, expected_gain
@@ -180,3 +181,28 @@ def test_the_winner_is_fitted_as_it_was_tried(letters: Dataset) -> None:
     every = right if of_folds is None else np.concatenate([right, of_folds])
     standing = next(each for each in advice.race if each.level == advice.plan.level)
     assert standing.accuracy == pytest.approx(every.mean())
+
+
+def test_a_sample_to_race_on_has_every_class_and_label_and_is_else_by_chance() -> None:
+    labels = [f"common{number % 3}" for number in range(900)] + [f"rare{number % 40}" for number in range(80)] + ["one"]
+    pixels = np.zeros((len(labels), 2, 2, 3), np.uint8)
+    dataset = from_arrays(pixels, labels)
+    images = dataset.splits["all"]
+    rows = rows_to_race_on(dataset, images, 0, 200)
+    sizes = np.bincount(images.labels[rows], minlength=len(dataset.classes))
+    assert len(rows) == 200 and (np.diff(rows) > 0).all()
+    assert sorted(sizes)[:41] == [1, *[2] * 40] and min(sorted(sizes)[-3:]) > 20
+    assert len(rows_to_race_on(dataset, images, 0, 10)) == 2 * 43 + 1
+    # Where chance has drawn all classes, the sample is what chance has drawn.
+    drawn = np.sort(np.random.default_rng(1).permutation(900)[:500])
+    common = images.take(np.arange(900))
+    assert rows_to_race_on(dataset, common, 1, 500).tolist() == drawn.tolist()
+    sets = [[label, "seen"] if label != "common0" else [] for label in labels]
+    several = from_arrays(pixels, sets, multi_label=True)
+    for block in (64, 2**16):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("graft.training.racing.BLOCK", block)
+            rows = rows_to_race_on(several, several.splits["all"], 0, 200)
+        having = several.label_matrix(several.splits["all"].labels[rows]).sum(0)
+        assert len(rows) == 200
+        assert having.min() == 1 and (np.sort(having)[1:41] == 2).all()

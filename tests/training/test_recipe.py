@@ -200,6 +200,9 @@ def test_balanced_weights_give_every_class_the_same_sum() -> None:
     assert weights[[0, 1, 3]].tolist() == pytest.approx([10 / 18, 10 / 9, 10 / 3])
     assert float(weights[labels].mean()) == pytest.approx(1)
     assert weights_of_classes(labels, "none") is None
+    # An image of a tenth of the weight is a tenth of an image.
+    halves = weights_of_classes(np.array([0] * 10 + [1] * 10), "balanced", weights=np.repeat([1.0, 0.1], 10))
+    assert halves is not None and float(halves[1] / halves[0]) == pytest.approx(10)
 
 
 @pytest.mark.parametrize(

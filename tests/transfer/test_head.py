@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from graft.errors import GraftError
-from graft.transfer.head import INVERSE_PENALTIES, fit_head, log_softmax, rows_to_choose_on
+from graft.transfer.head import INVERSE_PENALTIES, UNTRIED, fit_head, log_softmax, rows_to_choose_on
 
 
 def clouds(count: int, width: int, classes: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -180,3 +180,36 @@ def test_of_two_groups_each_tells_how_well_the_other_does() -> None:
     labels = (x[:, 0] > 0).astype(int)
     found = fit_head(x, labels, 2, seed=2, groups=np.repeat([0, 1], [190, 10]))
     assert (found.logits.argmax(1) == found.labels).mean() > 0.6 and np.abs(found.weight).max() > 1
+
+
+def test_images_whose_class_no_other_fold_has_choose_no_penalty() -> None:
+    x, labels = clouds(90, 64, 3)
+    x += 8 * np.eye(3, 64, dtype=np.float32)[labels] * x.std()
+    alone = fit_head(x, labels, 3)
+    assert alone.inverse_penalty > UNTRIED
+    # A video for each class: nothing that is held out was seen of it.
+    whole = fit_head(x, labels, 3, groups=labels)
+    assert whole.inverse_penalty == UNTRIED and not len(whole.logits) and not len(whole.labels) and not len(whole.rows)
+    right = (x @ whole.weight.T + whole.bias).argmax(1) == labels
+    assert right.all()
+    # Two of the classes can be judged, and choose as they would.
+    groups = np.where(labels == 0, -1, np.arange(90))
+    some = fit_head(x, labels, 3, groups=groups)
+    assert some.inverse_penalty > UNTRIED and set(some.labels.tolist()) == {1, 2}
+    assert (labels[some.rows] == some.labels).all() and len(some.rows) == len(some.logits) == 60
+    # One image of each class.
+    once = fit_head(x[:3], labels[:3], 3)
+    assert once.inverse_penalty == UNTRIED and not len(once.rows)
+
+
+def test_an_image_that_does_not_count_has_no_say_in_the_penalty() -> None:
+    x, labels = clouds(120, 30, 3)
+    x += 6 * np.eye(3, 30, dtype=np.float32)[labels] * x.std()
+    wrong = np.arange(120) % 4 == 0
+    given = np.where(wrong, (labels + 1) % 3, labels)
+    head = fit_head(x, given, 3, weights=(~wrong).astype(np.float32))
+    assert not wrong[head.rows].any() and len(head.rows) == (~wrong).sum()
+    assert (head.logits.argmax(1) == head.labels).mean() > 0.95
+    # However large the weights are, only their ratios count.
+    large = fit_head(x, given, 3, weights=np.where(wrong, 0, 3e38).astype(np.float32))
+    np.testing.assert_allclose(large.weight, head.weight, rtol=1e-3, atol=1e-5)

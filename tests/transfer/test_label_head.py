@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from graft.errors import GraftError
+from graft.transfer.head import UNTRIED
 from graft.transfer.label_head import _solve, fit_label_head, log_loss_of_labels
 
 RANDOM = np.random.default_rng(0)
@@ -56,3 +57,14 @@ def test_images_that_are_all_one_group_are_held_out_as_if_there_were_none() -> N
     alone, one_group = (fit_label_head(x, matrix, groups=groups) for groups in (None, np.zeros(120, int)))
     assert np.array_equal(alone.logits, one_group.logits) and np.array_equal(alone.weight, one_group.weight)
     assert ((one_group.logits > 0) == one_group.labels).mean() > 0.9
+
+
+def test_a_label_that_no_other_fold_knows_chooses_no_penalty() -> None:
+    own = np.arange(len(X)) % 3
+    matrix = np.eye(3, dtype=np.float32)[own]
+    far = X + 6 * np.eye(3, 12, dtype=np.float32)[own]
+    known = fit_label_head(far, matrix)
+    grouped = fit_label_head(far, matrix, groups=own)
+    assert known.inverse_penalty > UNTRIED == grouped.inverse_penalty
+    logits = far @ grouped.weight.T + grouped.bias
+    assert ((logits > 0) == (matrix > 0)).mean() > 0.99

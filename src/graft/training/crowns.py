@@ -36,6 +36,8 @@ from graft.transfer.levels import Plan
 
 # Seconds of a time budget reserved for calibrating and writing the run folder.
 SAVING_SECONDS = 2.0
+# The number of images that tell how long scoring takes.
+TO_TIME = 64
 # The share of the remaining time that finding a learning rate may take.
 FINDING_SHARE = 0.2
 # The epochs of a run, one per line.
@@ -137,8 +139,13 @@ def start_crown(task: Task, plan: Plan, examples: Examples, folder: Path | None,
 def measure_crown(
     task: Task, plan: Plan, examples: Examples, start: Start, folder: Path | None, share: float = 1.0
 ) -> Trained:
-    """Train the crown on train, in a `share` of what is left of a limited time, and score it on the held-out images."""
+    """Train the crown on train, in a `share` of what is left of a limited time, and score it on the held-out images.
+
+    If a fit on all images follows, only val is scored here.
+    """
     started, device = time.perf_counter(), task.choice.device
+    held_out = {name: split for name, split in examples.held_out.items() if not task.refit or name == VAL}
+    scored = {name: split.labels for name, split in held_out.items()}
     fit = fit_crown(
         start.crown,
         examples.train,
@@ -147,14 +154,13 @@ def measure_crown(
         seed=task.seed,
         device=device,
         precision=start.precision,
-        budget=_budget(task, examples.labels, share),
+        budget=_budget(task, scored, share, _seconds_after(task, examples, start)),
         checkpoint=_checkpoint(task, folder, MEASURING_FILE),
         watcher=_watcher(task, folder),
         # The second fit, on all images, has no held-out images to choose an epoch by.
         keep_last=task.refit,
         processes=task.processes,
     )
-    held_out = {name: split for name, split in examples.held_out.items() if not task.refit or name == VAL}
     logits = {name: crown_logits(start.crown, split, device, start.precision) for name, split in held_out.items()}
     return Trained(
         logits,
@@ -187,7 +193,7 @@ def refit_crown(task: Task, plan: Plan, examples: Examples, start: Start, folder
         seed=task.seed,
         device=device,
         precision=start.precision,
-        budget=_budget(task, examples.labels),
+        budget=_budget(task, {}, after=_seconds_after(task, examples, start)),
         checkpoint=_checkpoint(task, folder, REFITTING_FILE),
         watcher=_watcher(task, None, f"epochs on all {len(examples.every.labels):,} images"),
         processes=task.processes,
@@ -229,7 +235,8 @@ def follow_fits(task: Task, plan: Plan) -> dict[str, Any]:
             seed=task.seed,
             device=task.choice.device,
             precision=precision,
-            budget=_budget(task, examples.labels, 1.0 if whole else share_before_refit(task, examples)),
+            # Only whether there is one matters: the clock of the first process decides.
+            budget=_budget(task, {}),
             keep_last=task.refit,
             processes=task.processes,
         )
@@ -301,13 +308,28 @@ def share_before_refit(task: Task, examples: Examples, fits: int = 1, refits_lat
     return 1 / (fits + later)
 
 
-def _budget(task: Task, labels: Mapping[str, np.ndarray], share: float = 1.0) -> Budget | None:
-    """Return a share of the remaining time for a fit, less the time for scoring all held-out images when it ends."""
+def _budget(task: Task, scored: Mapping[str, np.ndarray], share: float = 1.0, after: float = 0.0) -> Budget | None:
+    """Return a share of the remaining time for a fit, less the time for scoring the images `scored` when it ends.
+
+    They are given as their labels by split, val among them unless there are none. The last `after` seconds are not to
+    be shared.
+    """
     if task.deadline is None:
         return None
-    left = share * (task.deadline - time.perf_counter() - SAVING_SECONDS)
-    held_out = sum(len(split) for name, split in labels.items() if name != TRAIN)
-    return Budget(left, 1.5 + held_out / len(labels[VAL]))
+    left = share * (task.deadline - time.perf_counter() - SAVING_SECONDS - after)
+    of_val = len(scored.get(VAL, ()))
+    return Budget(left, 1.5 + sum(map(len, scored.values())) / of_val if of_val else 0.0)
+
+
+def _seconds_after(task: Task, examples: Examples, start: Start) -> float:
+    """Return the seconds for scoring test after the fit on all images, judged by a few; 0 unless there is a limit."""
+    test = examples.held_out.get(TEST)
+    if task.deadline is None or not task.refit or test is None:
+        return 0.0
+    rows = np.arange(min(TO_TIME, len(test.labels)))
+    began = time.perf_counter()
+    crown_logits(start.crown, SomeInputs(test, rows), task.choice.device, start.precision)
+    return (time.perf_counter() - began) * len(test.labels) / len(rows)
 
 
 def _watcher(task: Task, folder: Path | None, step: str = "epochs") -> Watcher:

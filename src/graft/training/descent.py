@@ -47,7 +47,7 @@ class GradientDescent:
         self._batching = batching
         # A label matrix means several labels per image.
         self._several = train.labels.ndim == 2
-        self._class_weights = weights_of_classes(train.labels, recipe.class_weights, device)
+        self._class_weights = weights_of_classes(train.labels, recipe.class_weights, device, train.weights)
         self._generator = torch.Generator()
 
     def example(self) -> Tensor:

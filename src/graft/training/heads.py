@@ -47,7 +47,7 @@ def solve_head(task: Task, features: np.ndarray, shown: Images, kind: HeadKind =
 
 def _weights_of(task: Task, shown: Images) -> np.ndarray | None:
     """Return the loss weight of each image, (n,): its own, times that of its class if classes are balanced."""
-    of_classes = weights_of_classes(shown.labels, task.recipe.class_weights)
+    of_classes = weights_of_classes(shown.labels, task.recipe.class_weights, weights=shown.weights)
     if of_classes is None:
         return shown.weights
     balanced = of_classes.double().numpy()[shown.labels]

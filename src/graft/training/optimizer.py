@@ -12,6 +12,7 @@ from torch.optim.swa_utils import AveragedModel
 from graft.models.cuts import HEAD
 from graft.models.network import Section
 from graft.training.recipe import ResolvedRecipe
+from graft.transfer.head import loss_weights
 
 
 def build_optimizer(crown: nn.Module, recipe: ResolvedRecipe) -> torch.optim.Optimizer:
@@ -62,15 +63,17 @@ def _by_stage(crown: nn.Module) -> dict[str, list[nn.Parameter]]:
     return {stage: parameters for stage, parameters in members.items() if parameters}
 
 
-def weights_of_classes(labels: np.ndarray, kind: str, device: str = "cpu") -> Tensor | None:
+def weights_of_classes(
+    labels: np.ndarray, kind: str, device: str = "cpu", weights: np.ndarray | None = None
+) -> Tensor | None:
     """Return the weight of an image by class, float32 (classes,), averaging one over `labels`; None if all are equal.
 
-    `balanced` gives every class the same total weight.
+    `balanced` gives every class the same total weight, counting each image by its own of `weights` (n,), if given.
     """
     if kind == "none":
         return None
-    counts = np.bincount(labels)
-    balanced = len(labels) / (np.count_nonzero(counts) * np.maximum(counts, 1))
+    counts = np.bincount(labels, None if weights is None else loss_weights(weights, len(labels)))
+    balanced = len(labels) / (np.count_nonzero(counts) * np.where(counts > 0, counts, 1.0))
     return torch.from_numpy(balanced).float().to(device)
 
 

@@ -7,7 +7,7 @@ from math import ceil
 
 import numpy as np
 
-from graft.data.dataset import TRAIN, VAL, together
+from graft.data.dataset import TRAIN, VAL, Dataset, Images, together
 from graft.data.splitting import VAL_FRACTION, carve_from
 from graft.errors import InputError
 from graft.training.beside import lanes, repeats
@@ -15,13 +15,15 @@ from graft.training.crowns import SAVING_SECONDS
 from graft.training.fitting import Measured, measure_each
 from graft.training.outlook import outlook
 from graft.training.reach import with_reach_tried
-from graft.training.task import Task, readable_rows, sample
+from graft.training.task import Task, readable_rows
 from graft.transfer.advisor import TextbookRule, expected_gain, goes_beyond, plausible
 from graft.transfer.levels import Plan
 from graft.transfer.race import Contestant, Standing, Trial, standings_of
 
 # More images would not change the order of the levels, but would cost more.
 MOST_IMAGES = 4000
+# Images whose labels are looked at together.
+BLOCK = 2**16
 # After its trial, a level is trained only if at least this share of the trial's training time is left.
 LEAST_OF_TRIAL = 0.5
 # The trials get at least this share of a limited time, however few images they use.
@@ -38,12 +40,36 @@ def for_the_race(task: Task, own_val: bool) -> Task:
     splits = task.dataset.splits
     if own_val and len(splits[TRAIN]) <= MOST_IMAGES:
         return task
-    images = sample(splits[TRAIN], task.seed, MOST_IMAGES)
+    images = splits[TRAIN].take(rows_to_race_on(task.dataset, splits[TRAIN], task.seed, MOST_IMAGES))
     train, val = carve_from(task.dataset, images, VAL_FRACTION, task.seed)
     if not len(val):
         return task
     dataset = replace(task.dataset, splits={TRAIN: train, VAL: val})
     return replace(task, dataset=dataset, refit=False, deadline=_end_of_race(task, len(train)))
+
+
+def rows_to_race_on(dataset: Dataset, images: Images, seed: int, most: int) -> np.ndarray:
+    """Return at most `most` rows, drawn by `seed`, in their order, int64 (n,), or more if classes are that many.
+
+    Two images of every class, or with every label, are among them, or the only one: a level can neither be trained nor
+    tried on images that lack a class.
+    """
+    order = np.random.default_rng(seed).permutation(len(images))
+    drawn, found = np.zeros(len(images), bool), np.zeros(len(dataset.classes), np.int64)
+    if dataset.label_sets is None:
+        labels, sizes = images.labels[order], np.bincount(images.labels, minlength=len(found))
+        by_class = np.argsort(labels, kind="stable")
+        place_in_class = np.arange(len(order)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
+        drawn[order[by_class[place_in_class < 2]]] = True
+    else:
+        # A matrix of all images might not fit into memory.
+        for part in np.array_split(order, -(-len(order) // BLOCK)):
+            having = dataset.label_matrix(images.labels[part]) > 0
+            drawn[part[(having & (found + having.cumsum(0) <= 2)).any(1)]] = True
+            found += having.sum(0)
+    left = order[~drawn[order]]
+    drawn[left[: max(most - int(drawn.sum()), 0)]] = True
+    return np.flatnonzero(drawn)
 
 
 def _end_of_race(task: Task, images: int) -> float | None:

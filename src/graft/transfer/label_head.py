@@ -15,9 +15,11 @@ from graft.transfer.head import (
     IMAGES_TO_CHOOSE_ON,
     INVERSE_PENALTIES,
     ONE_THREAD_UP_TO,
+    UNTRIED,
     HeadFit,
     centred,
     check_finite,
+    loss_weights,
     onto_principal_axes,
 )
 
@@ -43,7 +45,7 @@ def fit_label_head(
     with threadpool_limits(1 if features.size <= ONE_THREAD_UP_TO else None):
         x, centre, scale = centred(features, blocks)
         x, basis = onto_principal_axes(x)
-        counting = np.ones(len(matrix)) if weights is None else np.tile(weights / weights.mean(), views)
+        counting = loss_weights(weights, len(matrix), views)
         share = matrix.mean(0)
         varied = np.flatnonzero((share > 0) & (share < 1))
         targets = matrix.astype(np.float64)
@@ -82,7 +84,9 @@ def _choose_penalties(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return each label's candidate with the least held-out log loss, the held-out logits it gave, and their rows.
 
-    Candidates are tried from the strongest penalty on; a label is done when its loss has risen twice in a row.
+    A label is judged in the folds outside which some images have it and some have not; if no image that has it, or none
+    that has not, is in one of these, nothing tells its penalty. Candidates are tried from the strongest penalty on; a
+    label is done when its loss has risen twice in a row.
     """
     count = len(targets) // views
     rows = np.arange(count)
@@ -95,6 +99,11 @@ def _choose_penalties(
     labels = targets.shape[1]
     best, least, risen = np.full(labels, INVERSE_PENALTIES[0]), np.full(labels, np.inf), np.zeros(labels, int)
     found = np.tile(_constant_bias(targets.mean(0), len(targets)), (len(rows), 1))
+    judged = _judged(targets[rows], fold) & (weights[rows, None] > 0)
+    having = targets[rows] == 1
+    known = (judged & having).any(0) & (judged & ~having).any(0)
+    best[~known] = UNTRIED
+    varied = varied[known[varied]]
     starts = {each: np.zeros((x.shape[1] + 1, labels)) for each in np.unique(fold).tolist()}
     for inverse in INVERSE_PENALTIES if len(starts) > 1 else ():
         going = varied[risen[varied] < 2]
@@ -108,12 +117,22 @@ def _choose_penalties(
             solution, _ = _solve(x[kept], targets[np.ix_(kept, going)], weights[kept], penalties, start[:, going], 1e-3)
             logits[fold == each] = x[out] @ solution[:-1] + solution[-1]
             start[:, going] = solution
-        losses = weights[rows] @ log_loss_of_labels(logits, targets[np.ix_(rows, going)]) / len(rows)
+        every = log_loss_of_labels(logits, targets[np.ix_(rows, going)])
+        losses = weights[rows] @ (every * judged[:, going]) / len(rows)
         better = losses < least[going]
         risen[going] = np.where(better, 0, risen[going] + 1)
         least[going[better]], best[going[better]] = losses[better], inverse
         found[:, going[better]] = logits[:, better]
     return best, found, rows
+
+
+def _judged(targets: np.ndarray, fold: np.ndarray) -> np.ndarray:
+    """Return of which labels (n, C) a head fitted on the other folds of an image knows both values, bool (n, C)."""
+    known = np.zeros(targets.shape, bool)
+    for each in np.unique(fold):
+        kept = targets[fold != each]
+        known[fold == each] = (kept.min(0, initial=1) == 0) & (kept.max(0, initial=0) == 1)
+    return known
 
 
 def _solve(

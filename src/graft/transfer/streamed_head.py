@@ -21,6 +21,7 @@ from graft.transfer.head import (
     check_finite,
     choose_penalty,
     log_softmax,
+    loss_weights,
     minimise,
     rows_to_choose_on,
     scale_of,
@@ -108,7 +109,7 @@ def fit_streamed_head(
     `reporter` hears of each pass as the step `head`. Raises GraftError for features that are not finite.
     """
     count = len(labels)
-    counting = np.ones(count) if weights is None else weights / weights.mean()
+    counting = loss_weights(weights, count)
     centre, covariance = _moments(features, reporter)
     scale = scale_of(np.diag(covariance).copy(), blocks)
     spread, axes = np.linalg.eigh(covariance / (scale * np.broadcast_to(scale, len(centre))[:, None]))
@@ -120,7 +121,8 @@ def fit_streamed_head(
         return Examples(x, labels[rows], counting[rows], classes)
 
     rows, fold = rows_to_choose_on(labels, count, seed, groups)
-    chosen, logits = choose_penalty(examples(rows), np.arange(len(rows)), fold)
+    chosen, logits, judged = choose_penalty(examples(rows), np.arange(len(rows)), fold)
+    rows = rows[judged]
     penalties = np.full(classes, 1 / (chosen * count))
     part = np.sort(np.random.default_rng(seed).permutation(count)[: max(1, PART // len(centre))])
     # Scaled so that the penalty weighs as much here as for all images.

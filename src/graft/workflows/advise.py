@@ -128,7 +128,7 @@ def decide_on(
     chosen = plans[advice.plan.level]
     chosen = replace(chosen, reasons=(*advice.plan.reasons, *chosen.reasons[1:]))
     groups = measured[standings[0].level].trained.fold_groups
-    number = None if groups is None else len(np.unique(groups))
+    number = None if groups is None or not len(groups) else len(np.unique(groups))
     advice = replace(advice, plan=chosen, cost=_cost(task, chosen, standings), accuracy_groups=number)
     return advice, measured[advice.plan.level] if tried_on is task else None
 
@@ -136,7 +136,7 @@ def decide_on(
 def _worth(head: Standing, measured: Measured) -> float:
     """Return how many independent images the head's accuracy is worth, judged by what it gets right in folds."""
     known, groups = measured.trained.cross_validated, measured.trained.fold_groups
-    if known is None or groups is None:
+    if known is None or groups is None or not len(known):
         return float(head.n)
     return head.n * effective_count(known, groups) / len(known)
 
