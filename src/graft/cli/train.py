@@ -289,7 +289,7 @@ def train(
     if run.multi_label:
         say(f"baseline, an order by chance: {run.to_dict()['baseline']['mean_average_precision'] or 0.0:.1%}")
     else:
-        say(f"majority-class baseline: {run.majority:.1%}")
+        say(f"majority-class baseline on val: {run.majority:.1%}")
     seconds = run.seconds
     tried = f", of it {seconds['levels']:.1f} s for trying levels" if "levels" in seconds else ""
     say(

@@ -6,7 +6,7 @@ val and then fitted again on all the images: the figures come from the first fit
 """
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -188,11 +188,22 @@ def _refitted_beside(
 
 def _measured(task: Task, plan: Plan, trained: Trained, examples: Examples | None) -> Measured:
     check_all_finite(task, plan, trained)
-    groups = groups_of_split(task.dataset, trained, VAL)
-    doubts = notes_on_baseline(trained.logits[VAL], trained.labels[VAL], groups) if trained.thresholds is None else ()
+    doubts = () if trained.thresholds is not None else _doubts(task, trained)
     return Measured(
         replace(trained, notes=(*trained.notes, *(f"level {plan.level}: {doubt}" for doubt in doubts))), examples
     )
+
+
+def _doubts(task: Task, trained: Trained) -> Iterator[str]:
+    """Yield a note if it is no better than guessing, on val and, if that is a part of train, by folds of the rest."""
+    logits, labels, groups = trained.logits[VAL], trained.labels[VAL], groups_of_split(task.dataset, trained, VAL)
+    if not task.refit or trained.held_out is None:
+        return notes_on_baseline(logits, labels, groups)
+    logits, labels = (np.concatenate(both) for both in zip((logits, labels), trained.held_out, strict=True))
+    if groups is not None and trained.fold_groups is not None:
+        # No group is in both.
+        groups = np.concatenate([groups, trained.fold_groups])
+    return notes_on_baseline(logits, labels, groups, "held-out")
 
 
 def refit(task: Task, plan: Plan, measured: Measured, folder: Path | None = None) -> Trained:

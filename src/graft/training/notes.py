@@ -51,8 +51,10 @@ def note_on_thresholds(count: int) -> str:
     )
 
 
-def notes_on_baseline(logits: np.ndarray, labels: np.ndarray, groups: np.ndarray | None = None) -> Iterator[str]:
-    """Yield a sentence if logits (N, classes) on val are no better than always answering the majority class.
+def notes_on_baseline(
+    logits: np.ndarray, labels: np.ndarray, groups: np.ndarray | None = None, of: str = "val"
+) -> Iterator[str]:
+    """Yield a sentence if logits (N, classes) `of` images are no better than always answering the majority class.
 
     Better means that the whole 95 % interval of the accuracy lies above; `labels` and `groups` are int (N,).
     """
@@ -63,7 +65,7 @@ def notes_on_baseline(logits: np.ndarray, labels: np.ndarray, groups: np.ndarray
         verdict = "is no better than" if figure <= majority else "cannot be told from"
         interval = interval_in_words(ends, count, None if groups is None else len(np.unique(groups)))
         yield (
-            f"val accuracy {figure:.1%} ({interval}) {verdict} always answering the "
+            f"{of} accuracy {figure:.1%} ({interval}) {verdict} always answering the "
             f"majority class ({majority:.1%}): check the labels, add images, or try another base or level"
         )
 

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from made import report
 
+from graft.evaluation.accuracy import Expected
 from graft.evaluation.answers import Answers, most_doubtful, worst_mistakes, worst_pairs
 from graft.evaluation.intervals import chance_of_so_few, effective_count
 from graft.evaluation.report.alarms import (
@@ -207,6 +208,24 @@ def test_the_verdict_says_in_five_sentences_how_good_against_what_what_to_fix_an
     assert off.sentences[3].startswith("Do not trust its probabilities")
     unmeasured = decide(replace(made, splits=(), judged=None, trust=None), [])
     assert not unmeasured.usable and "is not measured" in unmeasured.sentences[0]
+
+
+def test_what_few_images_of_val_cannot_show_many_held_out_in_turn_can() -> None:
+    made = report()
+    classes = made.classes
+    labels = np.array([0, 0, 0, 0, 1, 2])
+    few = Split("val", score(np.eye(3)[[0, 0, 0, 0, 0, 2]], labels, classes))
+    counts = {"train": dict.fromkeys(classes, 30), "val": dict.fromkeys(classes, 2), "test": {classes[0]: 9999}}
+    made = replace(made, splits=(few,), judged=0, counts=counts, trust=None, expected=None)
+    assert few.scores.top1_ci95[0] < few.scores.majority
+    doubted = decide(made, [])
+    assert not doubted.usable and "not been shown to beat guessing" in doubted.sentences[1]
+    # A third of these images are of the majority class.
+    for low, beats in ((0.34, True), (0.33, False)):
+        said = decide(replace(made, expected=Expected(0.6, (low, 0.8), 96)), [])
+        assert said.usable == beats and ("not been shown" in said.sentences[1]) != beats
+        assert f"if up to {1 - low:.0%} wrong" in said.sentences[-1] if beats else "Do not use it" in said.sentences[-1]
+    assert not decide(replace(made, expected=Expected(0.9, (0.85, 0.95), 8)), []).usable
 
 
 def test_what_deserves_a_look_comes_first() -> None:

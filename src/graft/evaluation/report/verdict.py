@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from graft.evaluation.accuracy import Expected
 from graft.evaluation.report.alarms import BLOCKING, MISCALIBRATED, mostly_wrong, short_name, stated_and_true
 from graft.evaluation.report.values import Alarm, Pair, Report, Split, Trust, Verdict
 from graft.words import counted, independent
@@ -11,6 +12,8 @@ from graft.words import counted, independent
 TOO_WIDE = 0.1
 # The accuracy expected from images held out in turn is mentioned if they are this many times those of the split.
 TELLING_MORE = 2
+# The splits whose images are then held out in turn.
+HELD_OUT = ("train", "val")
 
 
 def decide(report: Report, alarms: Sequence[Alarm]) -> Verdict:
@@ -24,8 +27,11 @@ def decide(report: Report, alarms: Sequence[Alarm]) -> Verdict:
             ["Its accuracy is not measured: too few images have no copy among those it was trained on."],
         )
     else:
-        beats = bool(main.scores.top1_ci95[0] > main.scores.majority)
-        usable = beats and not mostly_wrong(main) and not any(each.kind in BLOCKING for each in ranked)
+        usable = (
+            _beats_guessing(report, main)
+            and not mostly_wrong(main)
+            and not any(each.kind in BLOCKING for each in ranked)
+        )
         said = [
             f"Accuracy is {main.scores.top1:.1%} on {counted(main.scores.n, 'image')} of {main.name} that it was not "
             f"trained on ({main.scores.interval}){_expected(report, main)}.",
@@ -38,17 +44,37 @@ def decide(report: Report, alarms: Sequence[Alarm]) -> Verdict:
     return Verdict(tuple(said), usable, ranked)
 
 
-def _expected(report: Report, main: Split) -> str:
-    """Return what more images than those of the split say about how good it is."""
+def _telling_more(report: Report, main: Split) -> Expected | None:
+    """Return what many more images than those of the split say about how good it is, if there are any."""
     if report.expected is None or report.expected.n < TELLING_MORE * main.scores.n:
-        return ""
-    return f"; expect {report.expected}"
+        return None
+    return report.expected
+
+
+def _expected(report: Report, main: Split) -> str:
+    expected = _telling_more(report, main)
+    return "" if expected is None else f"; expect {expected}"
+
+
+def _beats_guessing(report: Report, main: Split) -> bool:
+    """Return whether it is surely better than always answering the majority class, on the split or by more images."""
+    expected = _telling_more(report, main)
+    if main.scores.top1_ci95[0] > main.scores.majority or expected is None:
+        return bool(main.scores.top1_ci95[0] > main.scores.majority)
+    of_classes = [sum(report.counts.get(split, {}).get(name, 0) for split in HELD_OUT) for name in report.classes]
+    return expected.top1_ci95[0] > max(of_classes) / max(sum(of_classes), 1)
+
+
+def _surely(report: Report, main: Split) -> float:
+    """Return the accuracy that it reaches at least, on the split or, if these tell more, by more images."""
+    expected = _telling_more(report, main)
+    return float(main.scores.top1_ci95[0] if expected is None else expected.top1_ci95[0])
 
 
 def _against(report: Report, main: Split) -> str:
     scores = main.scores
     guess = f"lways answering {short_name(report.majority_class)} would score {scores.majority:.1%}"
-    doubt = "" if scores.top1_ci95[0] > scores.majority else "It has not been shown to beat guessing: a"
+    doubt = "" if _beats_guessing(report, main) else "It has not been shown to beat guessing: a"
     guess = f"{doubt or 'A'}{guess}"
     if report.level.startswith("head"):
         return f"{guess}; this classifier is a head on the frozen base, the cheapest level."
@@ -101,12 +127,12 @@ def _trusted(trust: Trust, main: Split | None) -> str:
 def _use(report: Report, usable: bool, alarms: Sequence[Alarm]) -> str:
     of = f"images like those of {short_name(report.data)} ({counted(len(report.classes), 'class', 'classes')})"
     if usable and report.main is not None:
-        low, _ = report.main.scores.top1_ci95
         limit = "; fix the above first" if alarms else ""
-        return f"It may be used on {of} if up to {1 - low:.0%} wrong answers are acceptable{limit}."
+        wrong = 1 - _surely(report, report.main)
+        return f"It may be used on {of} if up to {wrong:.0%} wrong answers are acceptable{limit}."
     if report.main is None:
         return f"Do not use it before it has been measured on new {of}."
-    if report.main.scores.top1_ci95[0] <= report.main.scores.majority:
+    if not _beats_guessing(report, report.main):
         return "Do not use it: add images, or try another level or base."
     if mostly_wrong(report.main) and not any(each.kind in BLOCKING for each in alarms):
         return "Do not use it: most of its answers are wrong; add images, or try another level or base."
