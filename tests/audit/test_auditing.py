@@ -9,9 +9,10 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from patterns import PATTERNS, pattern, saved
 from PIL import Image, ImageFilter
 
-from graft.audit import auditing
+from graft.audit import auditing, fine_copies
 from graft.audit.auditing import Audit, Copies, Ranking, audit_features, held_out_probabilities, look_over, rank_labels
 from graft.audit.contact_sheets import _Album, audit_page
 from graft.audit.fix_list import without_faults
@@ -358,3 +359,21 @@ def test_copies_that_join_groups_are_named_and_look_alikes_join_none(tmp_path: P
         found = look_over(open_dataset(tmp_path / "plates.csv", table=asked), plain, NOBODY)
     (split,) = found.dataset.splits.values()
     assert len(np.unique(split.groups)) == 3
+
+
+def test_copies_of_fine_patterns_are_found_and_those_not_compared_are_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number, content in enumerate([*PATTERNS, saved(pattern(2), 60)]):
+        file = tmp_path / "ab"[number % 2] / f"{number}.jpg"
+        file.parent.mkdir(exist_ok=True)
+        file.write_bytes(content if isinstance(content, bytes) else b"")
+    plain = Preprocessing(32, (0.5,) * 3, (0.5,) * 3)
+    found = look_over(open_dataset(tmp_path), plain, NOBODY)
+    (finding,) = (each for each in found.findings if each.kind == "near_duplicates")
+    assert {Path(path).name for path in finding.paths} == {"2.jpg", "8.jpg"}
+    assert not any("not compared" in note for note in found.dataset.notes)
+    monkeypatch.setattr(fine_copies, "MOST_IMAGES", 7)
+    found = look_over(open_dataset(tmp_path), plain, NOBODY)
+    (note,) = (note for note in found.dataset.notes if "not compared" in note)
+    assert note.startswith("2 images with nothing but fine detail, such as ")

@@ -168,8 +168,8 @@ def test_the_limit_falls_where_images_are_alike_by_chance() -> None:
     copies = random.uniform(0, LIMITS[-1], 300)
     # Pairs by chance, whose number goes with the third power of what remains.
     chance = 2 * LIMITS[0] * random.uniform(0, 1, 20_000) ** (1 / 3)
-    assert duplicates._limit(np.array([]), 1000) == duplicates._limit(copies, 1000) == LIMITS[0]
-    limit = duplicates._limit(np.concatenate([copies, chance]), 1000)
+    assert duplicates.limit_of(np.array([]), 1000) == duplicates.limit_of(copies, 1000) == LIMITS[0]
+    limit = duplicates.limit_of(np.concatenate([copies, chance]), 1000)
     assert limit < LIMITS[0] / 2 and (chance <= limit).sum() <= 0.1 * 300
 
 

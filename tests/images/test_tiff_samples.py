@@ -12,7 +12,8 @@ from crafted import HEIGHT, WIDTH, encode, rgb_tiff, scene
 from PIL import Image
 
 from graft.errors import ImageError
-from graft.images.decoding import decode, decode_with_facts
+from graft.images.decoding import decode, decode_with_facts, read_spread
+from graft.images.levels import decide
 
 COLOURS = np.asarray(scene()).astype(np.uint16) * 16 + 5
 PARTS = (COLOURS / 4095).astype(np.float32)
@@ -86,6 +87,74 @@ def test_opacity_is_laid_over_white() -> None:
     stored = np.dstack([COLOURS, np.broadcast_to(alpha, (HEIGHT, WIDTH))])
     pixels = decode(written(stored, extrasamples=["unassalpha"]), levels=LEVELS)
     assert (pixels[:, :20] == 255).all() and np.array_equal(pixels[:, 20:], np.asarray(scene())[:, 20:])
+
+
+SHARES = np.linspace(0, 1, 11)
+# Colours, as shares of white, and how opaque each pixel is: (11, 11, 1) both.
+COLOUR, OPACITY = (np.broadcast_to(each, (11, 11))[:, :, None] for each in (SHARES, SHARES[:, None]))
+OVER_WHITE = 255 * (COLOUR * OPACITY + 1 - OPACITY)
+
+
+def with_opacity(bands: int, kind: str, white: float, associated: bool, photometric: str) -> bytes:
+    """Write colours over their opacity; with `miniswhite`, white is zero."""
+    shown = 1 - COLOUR if photometric == "miniswhite" else COLOUR
+    stored = np.dstack([shown * OPACITY if associated else shown] * bands + [OPACITY]) * white
+    stored = stored if kind.startswith("f") else np.rint(stored)
+    extra = ["assocalpha" if associated else "unassalpha"]
+    return written(stored.astype(kind), photometric=photometric, extrasamples=extra)
+
+
+@pytest.mark.parametrize("associated", [True, False], ids=["associated", "unassociated"])
+@pytest.mark.parametrize(
+    ("kind", "white", "bands", "photometric"),
+    [
+        ("uint8", 255, 3, "rgb"),  # by Pillow, like the next
+        ("uint8", 255, 1, "minisblack"),
+        *(
+            (kind, white, bands, photometric)
+            for kind, white in (("uint16", 65_535), ("float32", 1), ("float16", 1))
+            for bands, photometric in ((3, "rgb"), (1, "minisblack"), (1, "miniswhite"))
+        ),
+    ],
+)
+def test_opacity_of_either_kind_is_laid_over_white_at_every_depth(
+    kind: str, white: float, bands: int, photometric: str, associated: bool
+) -> None:
+    pixels = decode(with_opacity(bands, kind, white, associated, photometric))
+    assert np.abs(pixels - OVER_WHITE).max() <= 2
+    assert (pixels[0] == 255).all()
+
+
+def test_premultiplied_colours_are_read_by_levels_of_what_they_were() -> None:
+    half = np.full((32, 32, 1), 0.5)
+    grey = np.linspace(0, 1, 1024).reshape(32, 32, 1)
+    for kind, white, most in (("uint16", 4095, 65_535), ("float32", 1000.0, 1.0)):
+        stored = np.dstack([*[grey * half * white] * 3, half * most]).astype(kind)
+        data = written(stored, extrasamples=["assocalpha"])
+        spread = read_spread(data)
+        assert spread is not None
+        levels = decide([spread])
+        assert levels[0][1:] == pytest.approx((0, white), rel=0.02, abs=0.01 * white)
+        assert np.abs(decode(data, levels=levels)[:, :, 0] - 255 * (0.5 + 0.5 * grey[:, :, 0])).max() <= 3
+
+
+def test_premultiplied_colours_beyond_their_opacity_are_white_and_so_are_transparent_ones() -> None:
+    stored = np.zeros((4, 4, 4), np.float32)
+    stored[:2] = (0.2, 0.2, 0.2, 0.004)  # brighter than its opacity, as a filter may leave it at an edge
+    stored[3] = (0.5, 0.5, 0.5, 1)
+    pixels = decode(written(stored, extrasamples=["assocalpha"]))
+    assert (pixels[:3] == 255).all() and (pixels[3] == 128).all()
+    stored[:] = 0
+    assert (decode(written(stored, extrasamples=["assocalpha"])) == 255).all()
+
+
+def test_opacity_of_packed_bits_is_full_at_their_most() -> None:
+    row = "".join(f"{value:010b}" for value in (512, 512, 512, 1023) * 4)
+    data = rgb_tiff(
+        4, 4, int(row, 2).to_bytes(20, "big") * 4,
+        t258=("H", (10,) * 4), t277=("H", (4,)), t338=("H", (2,)),
+    )  # fmt: skip
+    assert (decode(data) == 128).all()
 
 
 @pytest.mark.parametrize("more", [1, 2, 9])

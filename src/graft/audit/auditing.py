@@ -12,6 +12,7 @@ from graft.audit.confirming import confirmed
 from graft.audit.copy_findings import alike_by_content, copy_findings
 from graft.audit.duplicates import alike, exact
 from graft.audit.findings import Finding, class_counts, class_findings, left_out, of_images
+from graft.audit.fine_copies import fine_copies
 from graft.audit.image_findings import image_findings
 from graft.audit.label_quality import (
     contradicted,
@@ -133,7 +134,7 @@ def look_over(
     # Where groups are known, images that only look alike join none of them.
     look_alikes = copies.look_alikes if whole.groups is None else _in_one_group(whole.groups, copies.look_alikes)
     kept = kept_together(whole.labels, same, copies.pairs, look_alikes)
-    said = (*_divided_nevertheless(dataset, kept), *_joins_groups(whole, kept.copies))
+    said = (*_divided_nevertheless(dataset, kept), *_joins_groups(whole, kept.copies), *_not_compared(whole, copies))
     dataset = with_content(joined(dataset, kept.either), looks.digest, linked(same, kept.copies))
     dataset = replace(dataset, notes=(*dataset.notes, *said))
     findings = audit_images(dataset, preprocessing, looks, copies, kept)
@@ -182,6 +183,17 @@ def _joins_groups(whole: Images, copies: np.ndarray) -> Iterator[str]:
         )
 
 
+def _not_compared(whole: Images, copies: "Copies") -> Iterator[str]:
+    """Yield a note on images that were not compared, since too many others are as fine."""
+    if len(copies.not_compared):
+        yield (
+            f"{counted(len(copies.not_compared), 'image')} with nothing but fine detail, such as "
+            f"{whole.name(int(copies.not_compared[0]))}, {'was' if len(copies.not_compared) == 1 else 'were'} not "
+            "compared for near duplicates, since there are too many such images: use --group to keep related images "
+            "together"
+        )
+
+
 def _named(dataset: Dataset, labels: np.ndarray) -> str:
     return first_few(repr(shortened(dataset.label_name(label))) for label in labels.tolist())
 
@@ -195,10 +207,14 @@ def look_at(dataset: Dataset, reporter: Reporter, levels: Levels = ()) -> Looks:
 
 @dataclass(frozen=True)
 class Copies:
-    """Pairs of rows through all splits, int64 (P, 2): copies, exact and near, and others that only look so."""
+    """Pairs of rows through all splits, int64 (P, 2): copies, exact and near, and others that only look so.
+
+    `not_compared`, int64, are rows of which near copies were not looked for, though they show something.
+    """
 
     pairs: np.ndarray
     look_alikes: np.ndarray
+    not_compared: np.ndarray = field(default_factory=lambda: np.empty(0, np.int64))
 
     @property
     def either(self) -> np.ndarray:
@@ -212,8 +228,9 @@ def find_copies(dataset: Dataset, looks: Looks, reporter: Reporter, levels: Leve
     found = alike(looks, cache_folder() / LOOKS, reporter)
     whole = together(dataset.splits.values())
     same = confirmed(whole, looks, found, cache_folder() / LOOKS, reporter, levels)
+    fine = fine_copies(whole, looks, cache_folder() / LOOKS, reporter, levels)
     reporter.step("comparing", 1, 1)
-    return Copies(np.concatenate([*of_copies, found.pairs[same]]), found.pairs[~same])
+    return Copies(np.concatenate([*of_copies, found.pairs[same], fine.pairs]), found.pairs[~same], fine.left)
 
 
 def audit_images(

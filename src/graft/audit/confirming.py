@@ -43,7 +43,7 @@ ALIKE_BY_NATURE, OF_LIMIT, OF_LIMIT_RESIZED = 0.012, 1.2, 8.0
 ONE_SIZE = 0.9
 
 # Increased whenever the same pairs would get other answers.
-NUMBERS = 1
+NUMBERS = 2
 
 _PAIRS = 64
 # Pairs whose images are in memory at a time; they take 0.4 GiB at most.
@@ -92,13 +92,18 @@ def confirmed(
 
 def _confirmed(images: Images, looks: Looks, alike: Alike, levels: Levels) -> np.ndarray:
     seen = compare(images, looks, alike.pairs, levels)
-    concentrated = seen.worst**2 > MOST_CONCENTRATED * np.maximum(seen.remainder, LEAST_REMAINDER)
-    elsewhere = (concentrated & (seen.worst > SOME_IN_WORST)) | (seen.worst > MOST_IN_WORST)
-    same = ~elsewhere & (seen.tint <= MOST_TINT)
+    same = shows_the_same(seen)
     if alike.limit <= ALIKE_BY_NATURE:
         allowed = np.where(_resized(looks, alike.pairs), OF_LIMIT_RESIZED, OF_LIMIT)
         same &= seen.remainder <= allowed * alike.limit
     return np.asarray(same)
+
+
+def shows_the_same(seen: Comparison) -> np.ndarray:
+    """Return which pairs neither differ in a few places nor in colour, bool (P,)."""
+    concentrated = seen.worst**2 > MOST_CONCENTRATED * np.maximum(seen.remainder, LEAST_REMAINDER)
+    elsewhere = (concentrated & (seen.worst > SOME_IN_WORST)) | (seen.worst > MOST_IN_WORST)
+    return np.asarray(~elsewhere & (seen.tint <= MOST_TINT))
 
 
 def _resized(looks: Looks, pairs: np.ndarray) -> np.ndarray:
@@ -119,7 +124,7 @@ def compare(images: Images, looks: Looks, pairs: np.ndarray, levels: Levels = ()
         def compared(start: int) -> np.ndarray:
             some = pairs[start : start + _AT_ONCE]
             rows = np.unique(some).tolist()
-            squares = dict(zip(rows, pool.map(lambda row: _square(images, row, levels), rows), strict=True))
+            squares = dict(zip(rows, pool.map(lambda row: square(images, row, levels), rows), strict=True))
 
             def judge(first: int) -> np.ndarray:
                 block = some[first : first + _PAIRS]
@@ -128,7 +133,7 @@ def compare(images: Images, looks: Looks, pairs: np.ndarray, levels: Levels = ()
                 if any(there):
                     block = block[there]
                     sides = [np.stack([squares[int(row)] for row in rows]) for rows in block.T]  # type: ignore[misc]
-                    values[:, there] = _compare(sides[0], sides[1], looks.thumbnail[block])
+                    values[:, there] = compare_squares(sides[0], sides[1], looks.thumbnail[block])
                 return values
 
             return np.concatenate([*pool.map(judge, range(0, len(some), _PAIRS))], 1)
@@ -136,7 +141,7 @@ def compare(images: Images, looks: Looks, pairs: np.ndarray, levels: Levels = ()
         return Comparison(*np.concatenate([*map(compared, range(0, len(pairs), _AT_ONCE)), np.empty((3, 0))], 1))
 
 
-def _square(images: Images, row: int, levels: Levels) -> np.ndarray | None:
+def square(images: Images, row: int, levels: Levels) -> np.ndarray | None:
     """Read an image as float32 (SIDE, SIDE, 3), or None where it can no longer be read."""
     try:
         small = Image.fromarray(np.ascontiguousarray(reduce(upright_rgb(images.read(row), levels))))
@@ -147,7 +152,7 @@ def _square(images: Images, row: int, levels: Levels) -> np.ndarray | None:
     return np.asarray(small.resize((SIDE, SIDE), kind), np.float32)
 
 
-def _compare(first: np.ndarray, second: np.ndarray, thumbnails: np.ndarray) -> np.ndarray:
+def compare_squares(first: np.ndarray, second: np.ndarray, thumbnails: np.ndarray) -> np.ndarray:
     """Return a Comparison's columns, float32 (3, P), for images (P, SIDE, SIDE, 3) and `thumbnails` (P, 2, …)."""
     count = len(first)
     likeness = [
@@ -159,7 +164,7 @@ def _compare(first: np.ndarray, second: np.ndarray, thumbnails: np.ndarray) -> n
     turned, start = (best >= len(WINDOWS))[:, None, None, None], np.array(WINDOWS, np.float32).reshape(-1, 4)
     whole, part = np.where(turned, second, first), np.where(turned, first, second)
     grey, wanted = whole @ LUMA, part @ LUMA
-    window, _ = fitted(_halved(grey), _halved(wanted), start[best % len(WINDOWS)], 1.0)
+    window, _ = fitted(halved(grey), halved(wanted), start[best % len(WINDOWS)], 1.0)
     seen = seen_through(grey, window)
     weights, remainder, rest = explain(seen, wanted, moving=False)
     gain = weights.sum(1)
@@ -176,7 +181,7 @@ def _compare(first: np.ndarray, second: np.ndarray, thumbnails: np.ndarray) -> n
     return np.stack([remainder, worst, np.quantile(tint.reshape(count, -1), 0.9, axis=1)]).astype(np.float32)
 
 
-def _halved(images: np.ndarray) -> np.ndarray:
+def halved(images: np.ndarray) -> np.ndarray:
     """Return (P, SIDE, SIDE) at half the side."""
     return images.reshape(len(images), SIDE // 2, 2, SIDE // 2, 2).mean((2, 4))
 

@@ -11,7 +11,7 @@ Near duplicates are found in two steps, neither of which compares every image wi
 2. Confirmation. A window, brightness, contrast and a slight blur are fitted so that one thumbnail becomes the other
    (`audit.aligning`). The share of the variance of its detail that remains decides.
 
-How much may remain depends on the data: two photographs are far apart, two handwritten digits are not. See `_limit`.
+How much may remain depends on the data: two photographs are far apart, two handwritten digits are not. See `limit_of`.
 """
 
 from __future__ import annotations
@@ -58,11 +58,11 @@ MOST_CANDIDATES = 3
 LIMITS = (0.06, 0.04, 0.028, 0.02, 0.014, 0.012, 0.01, 0.0085, 0.007, 0.006, 0.005)
 # Mean colours of copies, minus their grey, differ by at most this, in [0, 1].
 COLOUR_TOLERANCE = 0.1
-# Standard deviation of a thumbnail, in levels of 255, below which it shows nothing to compare.
+# Standard deviation of a thumbnail, in levels of 255, below which it is flat and tells nothing apart.
 LEAST_CONTRAST = 4.0
 
 # Increased whenever the same looks would give different pairs.
-NUMBERS = 2
+NUMBERS = 3
 
 _BITS = 64
 _SAMPLE = 16384  # images that the components are computed from
@@ -101,11 +101,10 @@ class Alike:
 def alike(looks: Looks, cache: Path | None = None, reporter: Reporter = NOBODY) -> Alike:
     """Find pairs of images that look the same but differ in content.
 
-    Among images with equal content, only the first is compared; `exact` has the others. Images of a single level show
-    nothing to compare and are never near duplicates. With `cache`, a folder, the pairs are kept for the same images in
-    the same order.
+    Among images with equal content, only the first is compared; `exact` has the others. Images whose thumbnail is flat
+    are left to `fine_copies`. With `cache`, a folder, the pairs are kept for the same images in the same order.
     """
-    rows = _comparable(looks)
+    rows, _ = by_contrast(looks)
     if cache is None:
         return _alike(looks, rows)
     content = hashlib.blake2b(looks.digest[rows].tobytes(), digest_size=10, key=str(NUMBERS).encode()).hexdigest()
@@ -131,19 +130,20 @@ def _alike(looks: Looks, rows: np.ndarray) -> Alike:
     alike = np.abs(tint[candidates.whole] - tint[candidates.part]).max(1, initial=0) <= COLOUR_TOLERANCE
     candidates = candidates.take(alike)
     remainder = _remainder(candidates, thumbnails)
-    limit = _limit(remainder, len(rows))
+    limit = limit_of(remainder, len(rows))
     found = remainder <= limit
     pairs = rows[np.stack([candidates.whole[found], candidates.part[found]], 1)]
     return Alike(np.unique(np.sort(pairs, 1), axis=0), limit)
 
 
-def _comparable(looks: Looks) -> np.ndarray:
-    """Return the first row of each content that can be compared, int64."""
+def by_contrast(looks: Looks) -> tuple[np.ndarray, np.ndarray]:
+    """Return the first row of each content: with something in its thumbnail, and with a flat one, int64."""
     rows = np.flatnonzero(looks.decoded)
     _, first = np.unique(looks.digest[rows], axis=0, return_index=True)
     rows = np.sort(rows[first])
     contrast = [looks.thumbnail[rows[start : start + _ROWS]].std((1, 2)) for start in range(0, len(rows), _ROWS)]
-    return rows[np.concatenate([*contrast, []]) >= LEAST_CONTRAST]
+    clear = np.concatenate([*contrast, []]) >= LEAST_CONTRAST
+    return rows[clear], rows[~clear]
 
 
 @dataclass(frozen=True)
@@ -294,19 +294,19 @@ def _rank(values: np.ndarray) -> np.ndarray:
     return rank
 
 
-def _limit(remainder: np.ndarray, images: int) -> float:
-    """Return the share of the variance of detail that may remain, one of LIMITS.
+def limit_of(remainder: np.ndarray, images: int, limits: tuple[float, ...] = LIMITS, of_found: float = 0.15) -> float:
+    """Return the share of the variance of detail that may remain, one of the limits.
 
     Doubling the limit multiplies pairs that are alike by chance about tenfold; copies do not multiply. So the limit is
-    the highest with few pairs between itself and its double, relative to the number of images or of pairs found. About
-    a tenth of those few is what it lets in by chance.
+    the highest with few pairs between itself and its double, relative to the number of images or of pairs found (the
+    share `of_found`). About a tenth of those few is what it lets in by chance.
     """
-    for limit in LIMITS:
+    for limit in limits:
         found = np.count_nonzero(remainder <= limit)
         between = np.count_nonzero(remainder <= 2 * limit) - found
-        if between <= max(5, 0.05 * images, 0.15 * found):
+        if between <= max(5, 0.05 * images, of_found * found):
             return limit
-    return LIMITS[-1]
+    return limits[-1]
 
 
 def _remainder(candidates: _Candidates, thumbnails: _Thumbnails) -> np.ndarray:

@@ -39,7 +39,7 @@ ENDINGS = {
     **{f".{name.lower()}": name for name in ("PNG", "GIF", "WEBP", "AVIF", "BMP")},
 }
 # Increased whenever the same image would give a different row.
-NUMBERS = 3
+NUMBERS = 4
 # Images per thread task.
 BLOCK = 32
 # A larger table, of about a million images, is kept in a file while it is filled.

@@ -21,7 +21,7 @@ from graft.images.levels import Levels
 from graft.progress import Reporter
 
 # Increased whenever the same images would get other marks.
-NUMBERS = 2
+NUMBERS = 3
 
 
 def mark_findings(

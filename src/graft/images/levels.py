@@ -26,7 +26,8 @@ class Samples:
 
     `values` is (H, W) or (H, W, 3), of any numeric type. `certain` is a range that holds whatever the rest of the set
     says, `stated` one that the file names and that other images of the set may contradict. `alpha`, uint8 (H, W), is
-    opaque at 255. With `inverted`, the lowest value is white.
+    opaque at 255; with `premultiplied`, the values are already multiplied by it. With `inverted`, the lowest value is
+    white.
     """
 
     values: np.ndarray
@@ -34,6 +35,7 @@ class Samples:
     stated: Range | None = None
     alpha: np.ndarray | None = None
     inverted: bool = False
+    premultiplied: bool = False
 
     @property
     def kind(self) -> str:
@@ -49,10 +51,13 @@ def samples_to_rgb(samples: Samples, levels: Levels = ()) -> np.ndarray:
     rows = max(1, BAND_SAMPLES // max(1, values[:1].size))
     for top in range(0, height, rows):
         band = slice(top, top + rows)
-        grey = to_bytes(values[band], low, high)
+        shown = values[band]
+        if alpha is not None and samples.premultiplied:
+            shown = _premultiplied_over_white(shown, alpha[band], low, high, low if samples.inverted else high)
+        grey = to_bytes(shown, low, high)
         if samples.inverted:
             grey = 255 - grey
-        if alpha is not None:
+        if alpha is not None and not samples.premultiplied:
             grey = _over_white(grey, alpha[band])
         if grey.ndim == 3:
             pixels[band] = grey
@@ -85,13 +90,32 @@ def _steps(values: np.ndarray, low: float, high: float) -> np.ndarray:
 
 
 def _over_white(grey: np.ndarray, alpha: np.ndarray) -> np.ndarray:
-    opacity = alpha.astype(np.uint32) if grey.ndim == 2 else alpha.astype(np.uint32)[:, :, None]
+    opacity = _beside(alpha, grey).astype(np.uint32)
     return ((grey * opacity + 255 * (255 - opacity) + 127) // 255).astype(np.uint8)
+
+
+def _premultiplied_over_white(
+    values: np.ndarray, alpha: np.ndarray, low: float, high: float, white: float
+) -> np.ndarray:
+    """Lay values multiplied by their opacity over white, as floats of the same type or int64.
+
+    The levels are those of the colour, so they are multiplied by the opacity too. Nothing is divided by it, which
+    would turn the rounding of a nearly transparent sample into a colour.
+    """
+    opacity = _beside(alpha, values) / 255
+    known = np.nan_to_num(values.astype(np.float64), nan=low)
+    shown = known.clip(opacity * low, opacity * high) + (1 - opacity) * white
+    return shown.astype(values.dtype) if values.dtype.kind == "f" else np.rint(shown).astype(np.int64)
+
+
+def _beside(alpha: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """Return alpha (H, W) in as many axes as the values."""
+    return alpha if values.ndim == 2 else alpha[:, :, None]
 
 
 def _range(samples: Samples, levels: Levels) -> Range:
     known = {kind: (low, high) for kind, low, high in levels}
-    return samples.certain or known.get(samples.kind) or samples.stated or _usual(samples.values)
+    return samples.certain or known.get(samples.kind) or samples.stated or _usual(_colours(samples))
 
 
 def _usual(values: np.ndarray) -> Range:
@@ -109,6 +133,25 @@ def _usual(values: np.ndarray) -> Range:
         # Filters and compression push fractions slightly beyond the range.
         return (0, 1) if low >= -0.05 and high <= 1.05 else (0, 255)
     return (0, 255) if high <= 255 else (0, 65_535)
+
+
+def _colours(samples: Samples) -> np.ndarray:
+    """Return the values that tell the range: those stored or, where they are premultiplied, what they were before.
+
+    Only the most opaque pixels are divided, since less opaque ones keep too few of their bits. Alpha has lost some too,
+    so whole numbers are divided by the most that it may have been and exceed no range of bits that holds the colour.
+    """
+    values, alpha = samples.values, samples.alpha
+    if alpha is None or not samples.premultiplied:
+        return values
+    solid = alpha >= max(1, alpha.max() / 2)
+    opacity = np.broadcast_to(_beside(alpha, values), values.shape)[solid]
+    values = values[solid]
+    if not values.size:
+        return np.zeros(1, samples.values.dtype)
+    if values.dtype.kind == "f":
+        return values / (opacity / np.float32(255))
+    return np.minimum(values / ((opacity + 1.0) / 256), np.iinfo(values.dtype).max).astype(values.dtype)
 
 
 def _extremes(values: np.ndarray) -> Range:
@@ -136,10 +179,11 @@ def spread(samples: Samples) -> Spread | None:
     """Return the spread of an image; None if its range is certain or it has no finite value."""
     if samples.certain is not None:
         return None
-    flat = samples.values.reshape(-1)
+    values = _colours(samples)
+    flat = values.reshape(-1)
     some = flat[:: max(1, flat.size // COUNTED)].astype(np.float64)
     some = some[np.isfinite(some)]
-    return Spread(samples.kind, *_extremes(samples.values), some, samples.stated) if some.size else None
+    return Spread(samples.kind, *_extremes(values), some, samples.stated) if some.size else None
 
 
 def decide(spreads: Iterable[Spread]) -> Levels:

@@ -46,6 +46,8 @@ def _rows(image: Image.Image, band: slice) -> Image.Image:
 
 
 def _convert(image: Image.Image) -> np.ndarray:
+    if image.mode == "La":  # premultiplied grey, which Pillow converts to nothing else
+        image = image.convert("LA")
     if image.mode in ("P", "PA", "LA", "RGBA", "RGBa") or "transparency" in image.info:
         image = image if image.mode == "RGBA" else image.convert("RGBA")
         alpha = image.getchannel("A").histogram()  # how many pixels have each of 256 opacities

@@ -30,6 +30,7 @@ from graft.images.levels import Range, Samples, to_bytes
 
 COMPRESSION, PHOTOMETRIC, FILL_ORDER, STRIP_BYTES, PREDICTOR, TILE_SIZES = 259, 262, 266, 279, 317, 325
 EXTRA, SAMPLE_FORMAT, LEAST, MOST = 338, 339, 340, 341
+PREMULTIPLIED, STRAIGHT = 1, 2  # kinds of opacity in EXTRA, called associated and unassociated alpha there
 
 # Limits in bytes of samples: for a whole image as numbers, and for the pieces that are unpacked at a time.
 MOST_BYTES, CHUNK_BYTES, MOST_CHUNK = 400 * 2**20, 8 * 2**20, 200 * 2**20
@@ -154,16 +155,18 @@ def read_samples(data: bytes, form: Form) -> Samples:
             _fill(values[:, :, place : place + 1], data, form, range(band * pieces, (band + 1) * pieces), 1, [0])
     else:
         _fill(values, data, form, range(len(form.offsets)), form.bands, kept)
-    alpha = None
-    if opacity is not None:
-        alpha = _opacity(values[:, :, -1])
     shown = values[:, :, 0] if colours == 1 else values[:, :, :3]
     certain = (0.0, 2.0**form.bits - 1) if form.kind == "u" and form.bits < 16 else None
-    return Samples(shown, certain, form.stated, alpha, form.photometric == WHITE_IS_ZERO)
+    inverted = form.photometric == WHITE_IS_ZERO
+    if opacity is None:
+        return Samples(shown, certain, form.stated, None, inverted)
+    alpha = _opacity(values[:, :, -1], certain)
+    return Samples(shown, certain, form.stated, alpha, inverted, form.extra[0] == PREMULTIPLIED)
 
 
-def _opacity(alpha: np.ndarray) -> np.ndarray:
-    return to_bytes(alpha, 0, 1 if alpha.dtype.kind == "f" else float(np.iinfo(alpha.dtype).max))
+def _opacity(alpha: np.ndarray, certain: Range | None) -> np.ndarray:
+    opaque = certain[1] if certain else 1.0 if alpha.dtype.kind == "f" else float(np.iinfo(alpha.dtype).max)
+    return to_bytes(alpha, 0, opaque)
 
 
 def _bytes_kept(form: Form) -> int:
@@ -176,8 +179,8 @@ def _colours(form: Form) -> tuple[int, int | None]:
     """Return how many bands are colours, and which one, if any, is opacity."""
     extra = form.extra[0] if form.extra else 0
     if form.photometric == RGB and form.bands >= 3:
-        return 3, 3 if form.bands == 4 and extra in (1, 2) else None
-    if form.bands == 1 or (form.bands == 2 and extra in (1, 2)):
+        return 3, 3 if form.bands == 4 and extra in (PREMULTIPLIED, STRAIGHT) else None
+    if form.bands == 1 or (form.bands == 2 and extra in (PREMULTIPLIED, STRAIGHT)):
         return 1, 1 if form.bands == 2 else None
     if form.bands == 3:
         return 3, None
