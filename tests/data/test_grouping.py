@@ -1,5 +1,7 @@
 """Images that belong together are in one group, whatever shows it."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -58,6 +60,14 @@ def test_what_tells_no_group_is_refused(rule: str, message: str) -> None:
 def test_copies_join_the_groups_that_they_are_in() -> None:
     found = joined(dataset(3, 2, groups=[7, 7, 1, 3, 4]), np.array([[1, 3]]))
     assert together(found) == {frozenset({PATHS[0], PATHS[1], PATHS[3]}), frozenset({PATHS[2]}), frozenset({PATHS[4]})}
+
+
+def test_merged_groups_are_named_after_all_of_them() -> None:
+    named = replace(dataset(3, 2, groups=[2, 2, 0, 1, 4]), group_names=("left", "", "right"))
+    found = joined(named, np.array([[0, 2], [3, 4]]))
+    groups = np.concatenate([images.groups for images in found.splits.values()])
+    called = [found.group_names[group] if group < len(found.group_names) else "" for group in groups.tolist()]
+    assert called == ["left + right"] * 3 + ["", ""]
 
 
 def test_copies_of_copies_are_one_group() -> None:

@@ -208,6 +208,15 @@ def test_an_evaluation_says_which_promises_were_kept(place: Path) -> None:
     assert json.loads(json.dumps(found.to_dict()))["promises"]["sets"]
 
 
+def test_parts_by_group_have_the_names_of_the_groups(place: Path) -> None:
+    found = evaluate(place / "run", DataOptions(place / "new", group="^[^/]+"), slices=True, quiet=True)
+    parts = [part for part in found.slices or () if part.attribute == "group"]
+    assert {part.value for part in parts} == set(CYRILLIC[:4])
+    printed = graft("evaluate", place / "run", place / "new", "--group", "^[^/]+", "--slices").stdout
+    for part in parts:
+        assert f"group {part.value}: {part.top1:.1%} of {part.n} images (95 % interval" in printed
+
+
 def test_two_runs_are_compared_on_images_that_neither_has_seen(place: Path) -> None:
     # One that was trained on two images of each class.
     data = write_letters(place / "few", CYRILLIC[:4], 3, seed=5)

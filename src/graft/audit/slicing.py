@@ -21,14 +21,17 @@ WORDS = {
 }
 
 
-def slices_of(images: Images, right: np.ndarray, levels: Levels, reporter: Reporter) -> tuple[Slice, ...]:
+def slices_of(
+    images: Images, right: np.ndarray, levels: Levels, reporter: Reporter, group_names: Sequence[str] = ()
+) -> tuple[Slice, ...]:
     """Compare the answers, bool (n,), between parts of the n images.
 
     Folders and groups are those of the images; see `parts_of`.
     """
     looks = look(images, reporter=reporter, levels=levels)
     keys = [images.key(index) for index in range(len(images))]
-    parts = parts_of(measures_of(looks, np.arange(len(images))), keys, images.labels, images.groups)
+    measures = measures_of(looks, np.arange(len(images)))
+    parts = parts_of(measures, keys, images.labels, images.groups, group_names)
     return compare_slices(right, images.labels, parts, images.groups)
 
 
@@ -43,11 +46,16 @@ def measures_of(looks: Looks, rows: np.ndarray) -> dict[str, np.ndarray]:
 
 
 def parts_of(
-    measures: Mapping[str, np.ndarray], keys: Sequence[str], labels: np.ndarray, groups: np.ndarray | None
+    measures: Mapping[str, np.ndarray],
+    keys: Sequence[str],
+    labels: np.ndarray,
+    groups: np.ndarray | None,
+    group_names: Sequence[str] = (),
 ) -> Parts:
     """Return the parts of n images: the ends of their `measures`, folders by their `keys`, and `groups`.
 
-    Folders are left out where each holds only one class, since classes say the same.
+    Folders are left out where each holds only one class, since classes say the same. A group without a name is called
+    by its number.
     """
     parts: Parts = {}
     for name, values in measures.items():
@@ -57,5 +65,6 @@ def parts_of(
     if len(set(zip(folders, labels.tolist(), strict=True))) > len(set(folders)) > 1:
         parts |= parts_by("folder", folders)
     if groups is not None:
-        parts |= parts_by("group", groups)
+        known = dict(enumerate(group_names))
+        parts |= parts_by("group", [known.get(group) or str(group) for group in groups.tolist()])
     return parts

@@ -14,6 +14,7 @@ from graft.cli.output import (
     ClassMapOption,
     Debug,
     EngineOption,
+    GroupOption,
     ImageSizeOption,
     Json,
     MeanOption,
@@ -37,6 +38,9 @@ from graft.errors import InputError
 from graft.names import plain
 from graft.words import counted, independent
 
+# Folders and groups whose accuracy is printed, those that do worst.
+MOST_PARTS = 20
+
 if TYPE_CHECKING:
     from graft.evaluation.label_scores import LabelScores
     from graft.evaluation.scores import Scores
@@ -55,6 +59,7 @@ def evaluate(
     split: Annotated[
         str | None, typer.Option(help="Split to evaluate on (default: test, else val, else all images).")
     ] = None,
+    group: GroupOption = None,
     known_only: Annotated[
         bool, typer.Option("--known-only", help="Leave out images of classes the classifier does not know.")
     ] = False,
@@ -104,7 +109,8 @@ def evaluate(
         wrong = [name for name, value in given.items() if value]
         if wrong:
             raise InputError(f"expected {wrong[0]} with one run, got two: leave it out, or evaluate each on its own")
-        _evaluate_two((run, data[0]), data[1], split, known_only, engine, precision, table, json, quiet)
+        places = (run, data[0], data[1])
+        _evaluate_two(places, group, split, known_only, engine, precision, table, json, quiet)
         return
     from graft.data.dataset import WHOLE
     from graft.files import write_table_aside
@@ -124,7 +130,7 @@ def evaluate(
     with at_work(quiet) as reporter:
         found = run_evaluation(
             BaseOptions(run, arch, image_size=image_size, mean=mean, std=std),
-            DataOptions(data[0], table=table),
+            DataOptions(data[0], group, table=table),
             split=split,
             known_only=known_only,
             slices=slices,
@@ -168,6 +174,16 @@ def evaluate(
     if found.slices is not None:
         from graft.evaluation.slices import why_no_parts
 
+        for attribute in ("folder", "group"):
+            parts = sorted((part for part in found.slices if part.attribute == attribute), key=lambda part: part.top1)
+            for part in parts[:MOST_PARTS]:
+                low, high = part.top1_ci95
+                say(
+                    f"{attribute} {plain(part.value)}: {part.top1:.1%} of {counted(part.n, 'image')} "
+                    f"(95 % interval {low:.1%} to {high:.1%})"
+                )
+            if len(parts) > MOST_PARTS:
+                say(f"{counted(len(parts) - MOST_PARTS, f'more {attribute}')} in --json")
         by = ", ".join(dict.fromkeys(part.attribute for part in found.slices))
         none = "" if any(part.flagged for part in found.slices) else "; none stands out"
         if by:
@@ -190,8 +206,8 @@ def evaluate(
 
 
 def _evaluate_two(
-    runs: tuple[str, str],
-    data: str,
+    places: tuple[str, str, str],
+    group: str | None,
     split: str | None,
     known_only: bool,
     engine: str,
@@ -205,8 +221,8 @@ def _evaluate_two(
 
     with at_work(quiet) as reporter:
         found = evaluate_two(
-            *runs,
-            DataOptions(data, table=table),
+            *places[:2],
+            DataOptions(places[2], group, table=table),
             split=split,
             known_only=known_only,
             engine=engine,

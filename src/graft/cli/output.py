@@ -61,7 +61,7 @@ GroupOption = Annotated[
     str | None,
     typer.Option(
         "--group",
-        help="What to keep in one split: a manifest column, 'folder' or a regular expression on paths.",
+        help="Which images belong together: by a manifest column, 'folder' or a regular expression on paths.",
     ),
 ]
 SplitFileOption = Annotated[

@@ -50,10 +50,20 @@ def by_path(dataset: Dataset, rule: str) -> Dataset:
 
 
 def joined(dataset: Dataset, pairs: np.ndarray) -> Dataset:
-    """Merge the groups of each pair of images; `pairs`, int64 (P, 2), are image numbers counted through all splits."""
+    """Merge the groups of each pair of images; `pairs`, int64 (P, 2), are image numbers counted through all splits.
+
+    A group is then named after all named groups in it.
+    """
     if not len(pairs):
         return dataset
-    return replace(_with_columns(dataset, groups=linked(_numbered(dataset), pairs)), group_names=())
+    before, names = group_numbers(dataset.splits.values()), dataset.group_names
+    groups = linked(np.unique(before, return_inverse=True)[1], pairs)
+    named: dict[int, list[str]] = {}
+    for group, old in np.unique(np.stack([groups, before], 1), axis=0).tolist() if names else ():
+        if old < len(names) and names[old]:
+            named.setdefault(group, []).append(names[old])
+    called = tuple(" + ".join(named.get(group, ())) for group in range(max(named, default=-1) + 1))
+    return replace(_with_columns(dataset, groups=groups), group_names=called)
 
 
 def with_content(dataset: Dataset, digests: np.ndarray, copies: np.ndarray) -> Dataset:

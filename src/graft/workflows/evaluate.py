@@ -105,7 +105,8 @@ def evaluate(
         unseen_images = answered.images.take(np.flatnonzero(~seen))
         parts: tuple[Slice, ...] | None = None
         if slices and not several and len(unseen_images):
-            parts = slices_of(unseen_images, answered.right[~seen], answered.base.preprocessing.levels, told)
+            levels = answered.base.preprocessing.levels
+            parts = slices_of(unseen_images, answered.right[~seen], levels, told, answered.group_names)
         strange = None if others is None else _strange(answered, others, path(unlike, "--unlike"), told)
     notes = answered.notes
     if seen.any():
@@ -231,7 +232,10 @@ def answer(
     seen, unknown = trained_on(run, own, shown)
     if unknown is not None:
         notes = (*notes, unknown)
-    return Answered(classifier, prepared.source, name, shown, probabilities, seen, skipped, choice, notes, matrix)
+    groups = dataset.group_names
+    return Answered(
+        classifier, prepared.source, name, shown, probabilities, seen, skipped, choice, notes, matrix, groups
+    )
 
 
 def _known_only(dataset: Dataset, base: Base) -> Dataset:

@@ -184,6 +184,7 @@ class Answered:
     choice: Choice
     notes: tuple[str, ...]
     matrix: np.ndarray = field(default_factory=lambda: np.empty((0, 0)))
+    group_names: tuple[str, ...] = ()
 
     def __repr__(self) -> str:
         return f"Answered({counted(len(self.images), 'image')} of {self.source!r}, split={self.split!r})"
