@@ -1,4 +1,4 @@
-"""Exports of annotation programs as records of images: CreateML, Labelbox and the VGG Image Annotator (VIA).
+"""Exports of annotation programs as records of images: CreateML, Labelbox, VIA (VGG's), Label Studio, and COCO's form.
 
 The answers about an image as a whole are its label, in a column named after the question; if there are none, the
 distinct names of its boxes are. So an image with boxes of two classes has two labels, as with COCO. A ground-floor
@@ -8,8 +8,10 @@ module: it knows of JSON alone.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
+from itertools import chain
 from typing import Any
 
 from graft.errors import DataError
@@ -17,6 +19,10 @@ from graft.errors import DataError
 Record = dict[str, Any]
 # The label of an image that nobody has labelled yet, unlike one that somebody found to have no label.
 UNLABELLED = "\x02"
+# The keys of what Label Studio says of a whole image, and of a part of it, such as `rectanglelabels`.
+_CHOICES, _SHAPES = re.compile("choices"), re.compile("[a-z]*labels")
+# What an object may call its list of labels, such as that of its boxes on the Hub, or of a shape in Label Studio.
+_NAMES_OF_LABELS = re.compile(r"(?i)categor(y|ies)|label|[a-z]*labels|names?|class(es)?|choices")
 # The columns of VIA's CSV.
 VIA_COLUMNS = ("filename", "file_attributes", "region_attributes")
 
@@ -47,6 +53,24 @@ def one_of(labels: Iterable[str]) -> str | list[str] | None:
     """The only label, None if there is none, or a list of the distinct labels."""
     found = list(dict.fromkeys(labels))
     return found if len(found) > 1 else next(iter(found), None)
+
+
+def labels_in(value: Any) -> list[str] | None:
+    """The labels in a list, in a list that an object holds by a name for labels, or in such objects; None for others.
+
+    Boxes of one class give one label.
+    """
+    if isinstance(value, dict):
+        lists = (labels_in(each) for name, each in value.items() if _NAMES_OF_LABELS.fullmatch(name))
+        found = next((each for each in lists if each is not None), None)
+        return None if found is None else list(dict.fromkeys(found))
+    if not isinstance(value, list):
+        return None
+    if value and all(isinstance(each, dict) for each in value):
+        of_boxes = [names for each in value if (names := labels_in(each)) is not None]
+        return list(dict.fromkeys(chain.from_iterable(of_boxes))) if len(of_boxes) == len(value) else None
+    plain = not any(isinstance(each, list | dict) for each in value)
+    return [str(each) for each in value if each is not None] if plain else None
 
 
 def _createml(value: Sequence[Record]) -> list[Record]:
@@ -141,6 +165,76 @@ def _with_questions(rows: Sequence[tuple[str, Record | None, list[Record]]]) -> 
     ]
     # Several people may have given the same answers.
     return list({json.dumps(each): each for each in records}.values())
+
+
+def coco(value: Record) -> list[Record] | None:
+    """The file of each image with the distinct categories of its annotations. Raises DataError for an unknown one."""
+    try:
+        names = {each["id"]: each["name"] for each in value["categories"]}
+        found: dict[Any, dict[str, None]] = {each["id"]: {} for each in value["images"]}
+        unknown = next((each for each in value["annotations"] if each["category_id"] not in names), None)
+        if unknown is not None:
+            raise DataError(
+                f"expected each category_id among those of COCO's categories ({', '.join(map(str, list(names)[:6]))}"
+                f"{', …' if len(names) > 6 else ''}), got {unknown['category_id']} of image {unknown['image_id']}: "
+                "correct it, or add the category"
+            )
+        for each in value["annotations"]:
+            found.setdefault(each["image_id"], {})[str(names[each["category_id"]])] = None
+        return [{"path": each["file_name"], "label": one_of(found[each["id"]])} for each in value["images"]]
+    except (KeyError, TypeError):
+        return None
+
+
+def is_task(record: Any) -> bool:
+    return (
+        isinstance(record, dict)
+        and isinstance(record.get("data"), dict)
+        and ("annotations" in record or "completions" in record)
+    )
+
+
+def label_studio(tasks: Sequence[Record]) -> list[Record]:
+    """The records of tasks: the choices made, or the classes of boxes and other shapes if no task has any choice."""
+    records = [each for task in tasks for each in _of_task(task, _CHOICES)]
+    if any(each["choice"] not in (None, UNLABELLED) for each in records):
+        return records
+    return [each for task in tasks for each in _of_task(task, _SHAPES)]
+
+
+def _of_task(task: Record, keys: re.Pattern[str]) -> list[Record]:
+    """A task as records: its own data, and each distinct set of labels in annotations that were not cancelled.
+
+    Annotators who disagree thus get a row each, and the contradiction is reported.
+    """
+    done = [each for each in task.get("annotations") or task.get("completions") or () if isinstance(each, dict)]
+    done = [each for each in done if not (each.get("was_cancelled") or each.get("skipped"))]
+    if not done:
+        return [{**task["data"], "choice": UNLABELLED}]
+    chosen: dict[tuple[str, ...], None] = {}
+    for results in (each.get("result") or [] for each in done):
+        values = [each["value"] for each in results if isinstance(each, dict) and isinstance(each.get("value"), dict)]
+        said = [value[key] or () for value in values for key in value if keys.fullmatch(key)]
+        if labels := tuple(dict.fromkeys(str(label) for each in said for label in each)):
+            chosen[labels] = None
+    return [{**task["data"], "choice": one_of(labels)} for labels in chosen or [()]]
+
+
+def without_boxes(records: list[Record]) -> list[Record]:
+    """The records of Label Studio's short form without the columns of boxes, if another column holds choices."""
+    if not any(record.get("choice") for record in records):
+        return records
+    boxes = {name for record in records for name, cell in record.items() if _are_shapes(cell)}
+    return [{name: cell for name, cell in record.items() if name not in boxes} for record in records]
+
+
+def _are_shapes(value: Any) -> bool:
+    """Whether a value is a list of shapes as Label Studio writes them, each with its labels."""
+    return (
+        isinstance(value, list)
+        and bool(value)
+        and all(isinstance(each, dict) and any(map(_SHAPES.fullmatch, each)) for each in value)
+    )
 
 
 def _answers(said: Any) -> list[str]:

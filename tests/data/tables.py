@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -121,6 +121,7 @@ COCO = {
     "annotations": [{"image_id": number, "category_id": 1 + number % 2} for number in range(4)],
     "categories": [{"id": 1, "name": "cat"}, {"id": 2, "name": "dog"}],
 }
+OF_TWO_SPLITS = tuple(f"{split}/{name}" for split in ("train", "val") for name in PETS)
 TASKS: list[dict[str, Any]] = [
     {
         "id": number,
@@ -129,6 +130,51 @@ TASKS: list[dict[str, Any]] = [
     }
     for number, (name, label) in enumerate(PETS.items())
 ]
+
+
+def shapes(kind: str, more: str | None = None) -> str:
+    """An export of Label Studio with two shapes in each image, of a kind and of one class, or the second of another."""
+    tasks = []
+    for task, label in zip(TASKS, PETS.values(), strict=True):
+        results = [{"type": kind, "value": {"x": 1.5, kind: [each]}} for each in (label, more or label)]
+        tasks.append({**task, "annotations": [{"result": results}]})
+    return json.dumps(tasks)
+
+
+def in_short(kind: str, more: str | None = None, choices: bool = False) -> str:
+    """The short form of the same, or with shapes of another class beside choices."""
+    records = []
+    for number, (name, label) in enumerate(PETS.items()):
+        named = ["eye"] if choices else [label, more or label]
+        boxes = [{"x": 1.5 + number, "width": 2, kind: [each]} for each in named]
+        record = {"image": f"/data/upload/1/{name}", "id": number, "label": boxes, "annotator": 1, "annotation_id": 1}
+        records.append({**record, "choice": label} if choices else record)
+    return json.dumps(records)
+
+
+def with_eyes(annotations: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Annotations of Label Studio with a box of another class in each."""
+    eye = {"type": "rectanglelabels", "value": {"x": 1, "rectanglelabels": ["eye"]}}
+    return [{**each, "result": [eye, *each["result"]]} for each in annotations]
+
+
+def of_boxes(labels: Mapping[str, Sequence[object]], called: str = "categories") -> str:
+    """Lines of JSON as the Hub has them, with a box for each label of an image."""
+    lines = (
+        json.dumps({"file_name": name, "objects": {"bbox": [[n, 0, 9, 9] for n, _ in enumerate(own)], called: own}})
+        for name, own in labels.items()
+    )
+    return "\n".join(lines)
+
+
+def of_subsets(train: int, test: int) -> str:
+    """An export of CVAT in which images of two subsets have the same names and other labels."""
+    images = (
+        f'<image name="{number}.jpg" subset="{subset}"><tag label="{("cat", "dog")[(number + shift) % 2]}"/></image>'
+        for subset, count, shift in (("Train", train, 0), ("Test", test, 1))
+        for number in range(count)
+    )
+    return f"<annotations>{''.join(images)}</annotations>"
 
 
 def cvat(labels: Mapping[str, str], shape: str = "tag", more: str = "") -> str:
@@ -583,6 +629,64 @@ TABLES = [
         },
         {"all": {name: f"{'100 ' * 100}{label}!" for name, label in EIGHT_PETS.items()}},
     ),
+    PublishedTable(
+        "coco's other tasks beside its objects",
+        OF_TWO_SPLITS,
+        {
+            f"annotations/{task}_{split}2017.json": json.dumps({**COCO, **more})
+            for split in ("train", "val")
+            for task, more in (
+                ("instances", {}),
+                ("person_keypoints", {"categories": [{"id": 1, "name": "person"}, {"id": 2, "name": "rider"}]}),
+                ("captions", {"annotations": [{"image_id": 0, "caption": "a cat"}]}),
+            )
+        },
+        {split: {f"{split}/{name}": label for name, label in PETS.items()} for split in ("train", "val")},
+        notes=(
+            "captions_train2017.json, person_keypoints_train2017.json were not used beside instances_train2017.json",
+        ),
+    ),
+    PublishedTable(
+        "coco's captions alone",
+        OF_TWO_SPLITS,
+        {"captions_train2017.json": json.dumps({**COCO, "annotations": [{"image_id": 0, "caption": "a cat"}]})},
+        said="records of images and labels in captions_train2017.json",
+        data="captions_train2017.json",
+    ),
+    *(
+        PublishedTable(
+            f"the boxes of an image on the Hub, {called}",
+            FOUR,
+            {"metadata.jsonl": of_boxes({name: [label, label] for name, label in PETS.items()}, called)},
+            {"all": PETS},
+            options=TableOptions(label_column="objects"),
+        )
+        for called in ("categories", "category", "Label", "names", "classes")
+    ),
+    PublishedTable(
+        "boxes on the Hub of two classes",
+        FOUR,
+        {"metadata.jsonl": of_boxes({name: [label, "sun"] for name, label in PETS.items()})},
+        said=r"several in a cell \('\[.cat., .sun.\]'.*or train on all of them with `multi_label`",
+        options=TableOptions(label_column="objects"),
+    ),
+    PublishedTable(
+        "boxes on the Hub of two classes, several labels",
+        FOUR,
+        {"metadata.jsonl": of_boxes({name: [label, "sun"] for name, label in PETS.items()})},
+        {"all": {name: f"{label}|sun" for name, label in PETS.items()}},
+        options=TableOptions(label_column="objects", multi_label=True),
+    ),
+    *(
+        PublishedTable(
+            f"boxes without classes{', several labels' * several}",
+            FOUR,
+            {"metadata.jsonl": of_boxes({name: [1, 2] for name in PETS}, "area")},
+            said="names of classes in 'objects' of metadata.jsonl, got a structure in which no list is called labels",
+            options=TableOptions(label_column="objects", multi_label=several),
+        )
+        for several in (False, True)
+    ),
     PublishedTable("cvat", FOUR, {"annotations.xml": cvat(PETS)}, {"all": PETS}),
     PublishedTable(
         "cvat's shapes", FOUR, {"x.xml": cvat(PETS, "box", ' subset="Train"')}, {"train": PETS}, data="x.xml"
@@ -593,6 +697,81 @@ TABLES = [
         {"x.xml": '<!DOCTYPE a [<!ENTITY b "b">]>' + cvat(PETS)},
         said=r"CVAT's annotations of images in x\.xml, got another file",
         data="x.xml",
+    ),
+    *(
+        PublishedTable(
+            f"cvat's subsets, {train} and {test} images of the same names, {folder or 'in folders'}",
+            tuple(
+                f"{folder}{split}/{number}.jpg"
+                for split, count in (("train", train), ("test", test))
+                for number in range(count)
+            ),
+            {"annotations.xml": of_subsets(train, test)},
+            {
+                split: {
+                    f"{folder}{split}/{number}.jpg": ("cat", "dog")[(number + shift) % 2] for number in range(count)
+                }
+                for split, count, shift in (("train", train, 0), ("test", test, 1))
+            },
+            notes=(r"same name in several splits, \d rows of (train|test) mean those in a folder of",),
+            unsaid="are meant",
+        )
+        for train, test in ((3, 3), (5, 3), (3, 5))
+        for folder in ("", "images/")
+        if train >= test or folder
+    ),
+    PublishedTable(
+        "a split column decides between files of the same names",
+        ("images/train/a.jpg", "images/train/b.jpg", "images/test/a.jpg", "images/test/b.jpg", "images/b2.jpg"),
+        {
+            "x.csv": rows(
+                "file,label,split", "a,cat,train", "b,dog,train", "a,dog,test", "b,cat,test", "test/b.jpg,cat,test"
+            )
+        },
+        {
+            "train": {"images/train/a.jpg": "cat", "images/train/b.jpg": "dog"},
+            "test": {"images/test/a.jpg": "dog", "images/test/b.jpg": "cat"},
+        },
+        data="x.csv",
+    ),
+    *(
+        PublishedTable(f"label studio's {kind}", FOUR, {"x.json": shapes(kind)}, {"all": PETS}, data="x.json")
+        for kind in ("rectanglelabels", "polygonlabels", "ellipselabels", "brushlabels", "keypointlabels")
+    ),
+    *(
+        PublishedTable(
+            f"label studio's {kind}, in short", FOUR, {"x.json": in_short(kind)}, {"all": PETS}, data="x.json"
+        )
+        for kind in ("rectanglelabels", "polygonlabels", "ellipselabels", "brushlabels", "keypointlabels")
+    ),
+    PublishedTable(
+        "label studio's boxes of two classes",
+        FOUR,
+        {"x.json": shapes("rectanglelabels", "sun")},
+        said=r"several in a cell \('\[.cat., .sun.\]'",
+        data="x.json",
+    ),
+    PublishedTable(
+        "label studio's boxes of two classes, several labels",
+        FOUR,
+        {"x.json": in_short("rectanglelabels", "sun")},
+        {"all": {name: f"{label}|sun" for name, label in PETS.items()}},
+        data="x.json",
+        options=TableOptions(multi_label=True),
+    ),
+    PublishedTable(
+        "label studio's choices beside its boxes",
+        FOUR,
+        {"x.json": json.dumps([{**task, "annotations": with_eyes(task["annotations"])} for task in TASKS])},
+        {"all": PETS},
+        data="x.json",
+    ),
+    PublishedTable(
+        "label studio's choices beside its boxes, in short",
+        FOUR,
+        {"x.json": in_short("rectanglelabels", choices=True)},
+        {"all": PETS},
+        data="x.json",
     ),
     PublishedTable("label studio", FOUR, {"x.json": json.dumps(TASKS)}, {"all": PETS}, data="x.json"),
     PublishedTable(

@@ -107,6 +107,28 @@ def test_of_several_labels_the_class_counts(tmp_path: Path) -> None:
     assert labels(shard(tmp_path / "x.tar", members)) == ["a photograph"]
 
 
+def test_the_plain_one_of_several_labels_of_a_kind_counts(tmp_path: Path) -> None:
+    members = {"a.color.cls": "red", "a.cls": "ball", "a.shape.cls": "round", "a.jpg": b"p"}
+    assert labels(shard(tmp_path / "x.tar", members)) == ["ball"]
+
+
+def test_labels_of_one_kind_that_say_the_same_are_one(tmp_path: Path) -> None:
+    members = {"a.first.cls": "07", "a.second.cls": "7", "a.jpg": b"p", "b.left.cls": "8", "b.left.jpg": b"q"}
+    assert labels(shard(tmp_path / "x.tar", members)) == ["7", "8"]
+
+
+@pytest.mark.parametrize(
+    ("ending", "first", "second"), [("cls", "round", "red"), ("txt", "3", "4"), ("json", '{"label": 3}', '{"cls": 4}')]
+)
+def test_different_labels_of_one_kind_in_a_sample_are_refused(
+    tmp_path: Path, ending: str, first: str, second: str
+) -> None:
+    path = shard(tmp_path / "x.tar", {f"a.shape.{ending}": first, f"a.Color.{ending.upper()}": second, "a.jpg": b"p"})
+    got = rf"got \.color\.{ending} .* and \.shape\.{ending} .*: pack the one to learn as \.{ending}"
+    with pytest.raises(DataError, match=rf"one label for the sample 'a' in x\.tar, {got}"):
+        read_tar_shards(path)
+
+
 @pytest.mark.parametrize(
     ("file", "content"),
     [

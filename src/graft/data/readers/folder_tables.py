@@ -30,10 +30,17 @@ from graft.data.readers.packed_tables import PACKED, plain_table
 from graft.data.readers.place import Place
 from graft.data.readers.split_lists import LISTED_SHARE, divide, label_others
 from graft.data.readers.split_names import is_part, split_in_name, splits_of
-from graft.data.readers.table import arrange_table, may_be_list, names_images, starting_from, understood_table
+from graft.data.readers.table import (
+    arrange_table,
+    located_by_split,
+    may_be_list,
+    names_images,
+    starting_from,
+    understood_table,
+)
 from graft.data.readers.tables_or_folders import decide
 from graft.data.readers.tree import NoClassesError, arrange
-from graft.data.readers.voc_annotations import read_voc
+from graft.data.readers.voc_annotations import read_voc, without_other_lists
 from graft.data.table_options import FOLDER, NO_COLUMN, TableOptions, refuse_columns
 from graft.endings import IMAGE_ENDING
 from graft.errors import DataError, InputError
@@ -47,6 +54,8 @@ _TABLE = rf"(?i)(({_IN_FOLDERS})({'|'.join(map(re.escape, PACKED))})?|(^|/)annot
 _ANSWERS = r"(?i)submi|predict|results?\b|audit"
 # The name and the first bytes of the split file that graft writes for a run.
 _OF_A_RUN = ("split.csv", b"path,label,split")
+# What COCO says of the same images for other tasks than their objects.
+_OF_OTHER_TASKS = re.compile(r"(?i)(.*/)?(?:person_keypoints|captions|stuff|panoptic|image_info)_([^/]+\.json)")
 # Folders for information about images, even if they hold masks too.
 _ABOUT = re.compile(r"(?i)annotations?|labels?|meta([ _-]?data)?|splits?|lists?|tables?|csvs?|txts?|imagesets?|ann")
 # Names without an ending: a few in a folder may be tables; more than this are images.
@@ -72,7 +81,7 @@ def read_place(place: Place, group: str | None, options: TableOptions, split: st
     except DataError as error:
         folders = error
     known = frozenset(folders.classes if isinstance(folders, Dataset) else ())
-    for where in _where_tables_are(place):
+    for where in _where_tables_are(place, named_list=split):
         for folder, of_split, names in where:
             each = _read_all(place, folder, of_split, names, group, (options, known), (notes, errors))
             lists += [table for table in each if not table.labelled]
@@ -199,10 +208,15 @@ def _says_train(table: Found) -> bool:
 _Where = list[tuple[Folder, str, list[str]]]
 
 
-def _where_tables_are(place: Place) -> Iterator[_Where]:
-    """Yield tables by folder: around all images, in folders of splits, and in folders without images of their own."""
+def _where_tables_are(place: Place, named_list: str | None = None) -> Iterator[_Where]:
+    """Yield tables by folder: around all images, in folders of splits, and in folders without images of their own.
+
+    Of VOC's lists, those are left out that say nothing new; the user may have named one that counts.
+    """
     by_folder: dict[tuple[str, ...], list[str]] = {}
     names = place.names(_TABLE)
+    if place.names(r"(?i)\.xml$"):
+        names = without_other_lists(names, named_list)
     unpacked = {*names}
     for name in names:
         *above, _ = name.split("/")
@@ -272,6 +286,7 @@ def _read_all(
     # YOLO's labels, for example: one text file per image, with the image's name.
     stems = "|".join(re.escape(Path(name).stem) for name in names if Path(name).suffix.lower() in LIST_ENDINGS)
     images = {Path(image).stem for image in place.names(rf"(^|/)({stems}){IMAGE_ENDING[4:]}")} if stems else set()
+    names = _without_other_tasks(names, notes)
     of_one_image = {name for name in names if Path(name).suffix.lower() in LIST_ENDINGS and Path(name).stem in images}
     for name in names:
         if name in of_one_image:
@@ -319,6 +334,21 @@ def _read_all(
     return found
 
 
+def _without_other_tasks(names: list[str], notes: list[str]) -> list[str]:
+    """The tables without those of COCO that say other things of the images of an `instances_*.json`; adds notes."""
+    known = {name.lower(): name for name in names}
+    beside: dict[str, list[str]] = {}
+    for name in names:
+        if other := _OF_OTHER_TASKS.fullmatch(name):
+            objects = known.get(f"{other[1] or ''}instances_{other[2]}".lower())
+            if objects is not None:
+                beside.setdefault(objects, []).append(name)
+    for objects, others in beside.items():
+        shown = first_few(Path(name).name for name in others)
+        notes.append(f"{shown} {'was' if len(others) == 1 else 'were'} not used beside {Path(objects).name}")
+    return [name for name in names if not any(name in others for others in beside.values())]
+
+
 def _begins_with(file: Path, text: bytes) -> bool:
     if not file.is_file():
         # A pipe would never end.
@@ -351,7 +381,7 @@ def _read(
         if located.there.sum() < LISTED_SHARE * len(located.there):
             raise error
         understood, reason = with_paths, error
-    located = finder.locate(understood.table["path"].combine_chunks())
+    located = located_by_split(finder, understood.table)
     if not located.there.any():
         if located.reasons:
             # Not merely a table about something else: `arrange_table` reports the reasons.

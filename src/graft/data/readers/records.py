@@ -7,7 +7,15 @@ from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
-from graft.annotation_exports import UNLABELLED, Record, exported_records, one_of
+from graft.annotation_exports import (
+    Record,
+    coco,
+    exported_records,
+    is_task,
+    label_studio,
+    one_of,
+    without_boxes,
+)
 from graft.data.readers.column_names import known_names
 from graft.data.readers.split_names import SPLIT_FOLDERS
 from graft.errors import DataError
@@ -42,7 +50,7 @@ def read_records(path: Path) -> tuple[list[Record], bool]:
             f"annotations or an export of Label Studio, Labelbox, VIA or CreateML, got {_shape(value)}: write one "
             "record for each image"
         )
-    return records, bool(exported) or (isinstance(value, list) and all(map(_is_task, value)))
+    return records, bool(exported) or (isinstance(value, list) and all(map(is_task, value)))
 
 
 def root_of(path: Path, most_bytes: int) -> ElementTree.Element | None:
@@ -87,12 +95,12 @@ def _records(value: Any) -> list[Record] | None:
         value = [_record(each) for each in value]
     if not all(isinstance(each, dict) for each in value):
         return None
-    return [each for task in value for each in _label_studio(task)] if all(map(_is_task, value)) else value
+    return label_studio(value) if all(map(is_task, value)) else without_boxes(value)
 
 
 def _of_object(value: Record) -> list[Record] | None:
     if {"images", "annotations", "categories"} <= value.keys():
-        return _coco(value)
+        return coco(value)
     columns = [each for each in value.values() if isinstance(each, list)]
     if len(columns) == len(value) > 0 and all(name.lower() in SPLIT_FOLDERS for name in value):
         return [{**_record(each), "split": split} for split, rows in value.items() for each in rows]
@@ -116,51 +124,6 @@ def _record(value: Any) -> Record:
     if isinstance(value, dict):
         return value
     return {str(number): each for number, each in enumerate(value, 1)} if isinstance(value, list) else {"path": value}
-
-
-def _coco(value: Record) -> list[Record] | None:
-    """The file of each image with the distinct categories of its annotations. Raises DataError for an unknown one."""
-    try:
-        names = {each["id"]: each["name"] for each in value["categories"]}
-        found: dict[Any, dict[str, None]] = {each["id"]: {} for each in value["images"]}
-        unknown = next((each for each in value["annotations"] if each["category_id"] not in names), None)
-        if unknown is not None:
-            raise DataError(
-                f"expected each category_id among those of COCO's categories ({', '.join(map(str, list(names)[:6]))}"
-                f"{', …' if len(names) > 6 else ''}), got {unknown['category_id']} of image {unknown['image_id']}: "
-                "correct it, or add the category"
-            )
-        for each in value["annotations"]:
-            found.setdefault(each["image_id"], {})[str(names[each["category_id"]])] = None
-        return [{"path": each["file_name"], "label": one_of(found[each["id"]])} for each in value["images"]]
-    except (KeyError, TypeError):
-        return None
-
-
-def _is_task(record: Any) -> bool:
-    return (
-        isinstance(record, dict)
-        and isinstance(record.get("data"), dict)
-        and ("annotations" in record or "completions" in record)
-    )
-
-
-def _label_studio(task: Record) -> list[Record]:
-    """A task as records: its own data, and each distinct set of choices in annotations that were not cancelled.
-
-    Annotators who disagree thus get a row each, and the contradiction is reported.
-    """
-    done = [each for each in task.get("annotations") or task.get("completions") or () if isinstance(each, dict)]
-    done = [each for each in done if not (each.get("was_cancelled") or each.get("skipped"))]
-    if not done:
-        return [{**task["data"], "choice": UNLABELLED}]
-    chosen: dict[tuple[str, ...], None] = {}
-    for results in (each.get("result") or [] for each in done):
-        values = [each["value"] for each in results if isinstance(each, dict) and isinstance(each.get("value"), dict)]
-        choices = tuple(dict.fromkeys(str(choice) for value in values for choice in value.get("choices") or ()))
-        if choices:
-            chosen[choices] = None
-    return [{**task["data"], "choice": one_of(choices)} for choices in chosen or [()]]
 
 
 def _shape(value: Any) -> str:

@@ -26,6 +26,7 @@ from graft.data.readers.several_labels import (
     labels_of_columns,
     labels_of_one_hot,
     one_hot_columns,
+    refuse_structures,
     refuse_twice,
     single_labels,
     taken_for_no,
@@ -207,6 +208,7 @@ def labels(columns: Columns, path: int) -> tuple[pyarrow.ChunkedArray, str]:
         raise columns.nothing("label", "rename or add it, or name it with --label-column")
     columns.taken.add(column)
     columns.notes += told_missing(columns.text(column), f"{columns.shown(column)} of {where}")
+    refuse_structures(columns.labels(column), f"{columns.shown(column)} of {where}")
     if columns.options.multi_label:
         return columns.labels(column), columns.shown(column)
     return single_labels(columns.labels(column), f"{columns.shown(column)} of {where}"), columns.shown(column)

@@ -15,6 +15,7 @@ from unicodedata import normalize
 
 import numpy as np
 
+from graft.annotation_exports import labels_in
 from graft.errors import DataError
 from graft.words import counted, first_few
 
@@ -42,7 +43,11 @@ def single_labels(column: pyarrow.ChunkedArray, where: str) -> pyarrow.ChunkedAr
     unwrapped = [_only_one(word) for word in words]
     several = [word for word, only in zip(words, unwrapped, strict=True) if only is None] or _composed(words)
     if several:
-        shown = first_few(repr(word[:60]) for word in several)
+        # Of boxes, only their classes are worth showing.
+        told = [
+            json.dumps(listed(word), ensure_ascii=False) if "{" in word and listed(word) else word for word in several
+        ]
+        shown = first_few(repr(word[:60]) for word in dict.fromkeys(told))
         raise DataError(
             f"expected one label for each image in {where}, got several in a cell ({shown}): keep one in each row, "
             "name another column with --label-column, or train on all of them with --multi-label"
@@ -72,9 +77,25 @@ def listed(word: str) -> list[str] | None:
         inner = re.fullmatch(r"\s*[\[(]\s*(.*?)\s*,?\s*[\])]\s*", word, re.DOTALL)
         quoted = re.findall(r"'([^']*)'|\"([^\"]*)\"", inner[1]) if inner else []
         value = [first or second for first, second in quoted] if quoted else word
-    if isinstance(value, dict):
-        value = next((each for each in value.values() if isinstance(each, list)), word)
-    return [str(each) for each in value if each is not None] if isinstance(value, list) else None
+    return labels_in(value)
+
+
+def refuse_structures(column: pyarrow.ChunkedArray, where: str) -> None:
+    """Raise DataError for a label, large_string, that is an object or a list in JSON of which no part is labels."""
+    for word in column.unique().to_pylist():
+        if re.match(r"\s*[\[{]", word) and listed(word) is None and _is_json(word):
+            raise DataError(
+                f"expected names of classes in {where}, got a structure in which no list is called labels "
+                f"({word[:60]!r}): write names there, or name another column with --label-column"
+            )
+
+
+def _is_json(word: str) -> bool:
+    try:
+        json.loads(word)
+    except (ValueError, RecursionError):
+        return False
+    return True
 
 
 def separator_of(words: Sequence[str]) -> str | None:

@@ -8,19 +8,21 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from graft.data.dataset import Dataset, Source
+from graft.data.dataset import WHOLE, Dataset, Source
 from graft.data.readers.columns import arrange_rows
-from graft.data.readers.finding_files import FileFinder
+from graft.data.readers.finding_files import SAME_NAME, FileFinder, Located
 from graft.data.readers.folder import Files
 from graft.data.readers.grid import ENDINGS, LIST_ENDINGS, open_grid
 from graft.data.readers.packed_tables import ending_of
 from graft.data.readers.remote import SCHEME, Addresses
 from graft.data.readers.roles import Understood, understand
+from graft.data.readers.split_names import SPLIT_FOLDERS, split_in_name
 from graft.data.table_options import TableOptions
 from graft.errors import DataError
 from graft.on_disk import below
@@ -66,7 +68,7 @@ def arrange_table(name: str, root: Path | FileFinder, table: pyarrow.Table, note
     import pyarrow.compute
 
     finder = root if isinstance(root, FileFinder) else FileFinder(root)
-    located = finder.locate(table["path"].combine_chunks())
+    located = located_by_split(finder, table)
     finder.refuse_masks(located, name)
     paths, there = located.paths, located.there.copy()
     addresses = _are_addresses(paths)
@@ -92,6 +94,55 @@ def arrange_table(name: str, root: Path | FileFinder, table: pyarrow.Table, note
         left_out |= files
     table = table.set_column(table.column_names.index("path"), "path", paths)
     return arrange_rows(name, source, table, usable=named & there, notes=notes, left_out=left_out)
+
+
+def located_by_split(finder: FileFinder, table: pyarrow.Table) -> Located:
+    """Find the file that each `path` means; of files of one name in several splits, the one in the row's `split`.
+
+    A path that names a split itself means what it says.
+    """
+    import pyarrow
+    import pyarrow.compute
+
+    cells = table["path"].combine_chunks()
+    located = finder.locate(cells)
+    if "split" not in table.column_names:
+        return located
+    searched = pyarrow.compute.not_equal(cells, located.paths).to_numpy(zero_copy_only=False)
+    searched[[row for row, reason in located.reasons.items() if reason == SAME_NAME]] = True
+    by_split: dict[str, list[int]] = {}
+    splits = [SPLIT_FOLDERS.get(word.lower(), WHOLE) for word in table["split"].to_pylist()]
+    for row in np.flatnonzero(searched).tolist():
+        split = splits[row]
+        elsewhere = not located.there[row] or _split_above(located.paths[row]) not in (WHOLE, split)
+        if split != WHOLE and elsewhere and _split_above(cells[row]) == WHOLE:
+            by_split.setdefault(split, []).append(row)
+    paths, there, reasons, told = located.paths, located.there.copy(), {**located.reasons}, list[str]()
+    for split, rows in by_split.items():
+        # A finder for a table that is named after a split searches its folders first.
+        of_split = FileFinder(finder.root, TableOptions(suffix=finder.suffix), split, finder.place)
+        own = of_split.locate(cells.take(pyarrow.array(rows)))
+        hits = [each for each in np.flatnonzero(own.there).tolist() if _split_above(own.paths[each]) == split]
+        if not hits:
+            continue
+        mask = np.zeros(len(cells), bool)
+        mask[[rows[each] for each in hits]] = True
+        paths = pyarrow.compute.replace_with_mask(paths, mask, own.paths.take(pyarrow.array(hits)))
+        there |= mask
+        reasons = {row: reason for row, reason in reasons.items() if not mask[row]}
+        told.append(
+            f"of files that have the same name in several splits, {counted(len(hits), 'row')} of {split} "
+            f"{'means the one' if len(hits) == 1 else 'mean those'} in a folder of {split}"
+        )
+    # That one split has files for all cells no longer decides.
+    notes = [note for note in located.notes if not (told and "in several splits" in note)]
+    return replace(located, paths=paths, there=there, reasons=reasons, notes=(*notes, *told))
+
+
+def _split_above(path: pyarrow.Scalar) -> str:
+    """The split that a folder of a path is named after, the outermost first."""
+    *above, _ = os.fsdecode(path.as_py()).split("/")
+    return next((split for part in above if (split := split_in_name(part)) != WHOLE), WHOLE)
 
 
 def _none_there(name: str, source: Source, root: Path, missing: Sequence[int], reasons: dict[int, str]) -> DataError:

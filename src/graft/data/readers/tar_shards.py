@@ -143,7 +143,7 @@ class _Found:
 
 @dataclass
 class _Sample:
-    """The files with one key so far: images with their positions, and labels as written."""
+    """The files with one key so far: images with their positions, and labels as written by their whole ending."""
 
     key: bytes
     first: bytes = b""
@@ -170,7 +170,7 @@ def _index(file: IO[bytes], number: int, shard: str, found: _Found) -> None:
             if ending in _IMAGES:
                 sample.images[path] = member.place
             elif ending in LABELS:
-                sample.labels[ending] = member.content
+                sample.labels[path.rpartition(b"/")[2].partition(b".")[2].lower()] = member.content
         _add(sample, number, shard, found)
     except BrokenTarError as error:
         _add(sample, number, shard, found)
@@ -185,7 +185,7 @@ def _add(sample: _Sample, number: int, shard: str, found: _Found) -> None:
     if not sample.key:
         return
     path = min(sample.images, default=sample.first)
-    label, reason = label_of(sample.labels)
+    label, reason = label_of(sample.labels, f"{os.fsdecode(sample.key)!r} in {shard}")
     if not sample.images or not label:
         found.left_out[_told_name(shard, path)] = reason if sample.images else "there is no image with this key"
         return
