@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 # One query takes about as long as listing ten files, so a folder with fewer rows is not listed.
 _WORTH_LISTING = 100
+# Not a path: `https://…`. A letter before a colon may be a drive.
+_ADDRESS = r"^[A-Za-z][A-Za-z0-9+.-]+://"
 
 
 def as_written(
@@ -90,6 +92,44 @@ def exist_below(root: Path, paths: pyarrow.LargeBinaryArray) -> np.ndarray:
         path = paths[row].as_py()
         there[row] = bool(path) and _is_there(os.path.join(start, path))  # noqa: PTH118
     return there
+
+
+def in_one_spelling(root: Path, paths: pyarrow.LargeBinaryArray) -> pyarrow.LargeBinaryArray:
+    """Return paths below `root`, absolute or not, so that all that lead to one file without a link are the same."""
+    import pyarrow
+    import pyarrow.compute
+
+    several = pyarrow.compute.match_substring_regex(paths, r"(^|/)\.{0,2}/")
+    address = pyarrow.compute.match_substring_regex(paths, _ADDRESS)
+    mask = pyarrow.compute.and_not(several, address)
+    odd = paths.filter(mask)
+    if not len(odd):
+        return paths
+    folders = pyarrow.compute.replace_substring_regex(odd, "[^/]*$", "").dictionary_encode()
+    start = os.path.abspath(os.fsencode(root))  # noqa: PTH100
+    plain = pyarrow.array([_plain_folder(start, each.as_py()) for each in folders.dictionary], pyarrow.large_binary())
+    names = pyarrow.compute.replace_substring_regex(odd, "^.*/", "")
+    nothing = pyarrow.scalar(b"", pyarrow.large_binary())
+    spelled = pyarrow.compute.binary_join_element_wise(plain.take(folders.indices), names, nothing)
+    return pyarrow.compute.replace_with_mask(paths, mask, spelled)
+
+
+def _plain_folder(start: bytes, folder: bytes) -> bytes:
+    """A folder relative to another, with a slash at its end unless both are the same; as it was behind a link."""
+    written = os.path.join(start, folder)  # noqa: PTH118
+    plain = os.path.normpath(written)
+    # The folder above a link is not the one above what the link leads to.
+    if b".." in folder.split(b"/") and os.path.exists(written) and not _is_same(written, plain):  # noqa: PTH110
+        return folder
+    found = os.path.relpath(plain, start)
+    return b"" if found == b"." else found + b"/"
+
+
+def _is_same(one: bytes, other: bytes) -> bool:
+    try:
+        return os.path.samefile(one, other)  # noqa: PTH121
+    except OSError:
+        return False
 
 
 def _is_there(path: bytes) -> bool:

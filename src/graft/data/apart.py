@@ -16,14 +16,14 @@ import numpy as np
 
 from graft.data.dataset import TEST, TRAIN, VAL, WHOLE, Dataset, Images, class_order, group_numbers
 from graft.data.readers.columns import join_tables
-from graft.data.readers.finding_files import FileFinder
+from graft.data.readers.finding_files import FileFinder, splits_of_rows
 from graft.data.readers.grid import ENDINGS, LIST_ENDINGS, open_grid
-from graft.data.readers.packed_tables import ending_of
 from graft.data.readers.split_names import SPLIT_FOLDERS
 from graft.data.readers.table import arrange_table, read_table, starting_from, understood_table
 from graft.data.table_options import TableOptions
 from graft.errors import DataError, InputError
 from graft.given import expanded
+from graft.packed_tables import ending_of
 
 if TYPE_CHECKING:
     import pyarrow
@@ -57,7 +57,10 @@ def read_tables_apart(
     files = [expanded(each).absolute() for each in (data, *apart.values())]
     if any(ending_of(file) not in _TABLES or not file.is_file() for file in files):
         return None
-    finders = [FileFinder(file.parent, options, file.stem) for file in files]
+    finders = [
+        FileFinder(file.parent, options, file.stem, split=split)
+        for file, split in zip(files, (WHOLE, *apart), strict=True)
+    ]
     try:
         first = understood_table(files[0], finders[0], options, group)
         read = [first]
@@ -66,24 +69,28 @@ def read_tables_apart(
     except DataError:
         # It may hold pixels. If it is faulty, reading it by itself reports the fault.
         return None
-    tables, notes = [each.table for each in read], _notes(files, read)
+    tables, notes, splits = [each.table for each in read], _notes(files, read), [TRAIN, *apart]
     check_splits(files[0].name, _splits_in(tables[0]), dict(zip(apart, (each.name for each in files[1:]), strict=True)))
     for number, split in enumerate(apart, 1):
         check_one_split(files[number].name, _splits_in(tables[number]), split)
         if "split" in tables[number].column_names:
             tables[number] = tables[number].drop_columns("split")
+    of_rows: list[str] = []
     for number, finder in enumerate(finders):
-        located = finder.locate(tables[number]["path"].combine_chunks())
+        # What the name of a file says counts more than what it is given as: its images are in folders named alike.
+        split = finder.split if finder.split != WHOLE or "split" in tables[number].column_names else splits[number]
+        own = splits_of_rows(tables[number], split)
+        of_rows += own
+        located = finder.locate(tables[number]["path"].combine_chunks(), splits=own)
         finder.refuse_masks(located, files[number].name)
         notes += located.notes
         column = tables[number].column_names.index("path")
         found = tables[number].set_column(column, "path", located.paths)
         tables[number] = starting_from(found, Path(os.path.relpath(finder.root, finders[0].root)))
-    splits = [TRAIN, *apart]
     if ungrouped := [split for split, each in zip(splits, tables, strict=True) if "group" not in each.column_names]:
         notes += [note_on_ungrouped(ungrouped)] * (len(ungrouped) < len(splits))
     root = FileFinder(finders[0].root)
-    dataset = arrange_table(files[0].stem, root, join_tables(tables, splits), list(dict.fromkeys(notes)))
+    dataset = arrange_table(files[0].stem, root, join_tables(tables, splits), list(dict.fromkeys(notes)), of_rows)
     for file, split, own in zip(files, splits, [_splits_in(tables[0]), *([WHOLE] for _ in apart)], strict=True):
         if own == [WHOLE] and split not in dataset.splits:
             # Nothing is left of this split: reading its table alone reports why, rather than letting other images

@@ -23,7 +23,6 @@ from graft.data.readers.folder_tables import read_place
 from graft.data.readers.grid import ENDINGS, LIST_ENDINGS
 from graft.data.readers.hub_dataset import PREFIX, is_saved_dataset, read_hub_dataset, read_saved_dataset
 from graft.data.readers.idx import is_idx, read_idx
-from graft.data.readers.packed_tables import PACKED
 from graft.data.readers.parquet import read_parquet, refuse_arrow
 from graft.data.readers.place import Place
 from graft.data.readers.split_lists import names_list
@@ -36,6 +35,7 @@ from graft.data.table_options import NO_COLUMN, TableOptions, checked_table, ref
 from graft.errors import DataError
 from graft.given import expanded
 from graft.names import plain, readable, shortened
+from graft.packed_tables import PACKED
 from graft.spreadsheet import ENDING as SHEETS
 from graft.words import counted, first_few
 

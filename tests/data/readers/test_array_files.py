@@ -54,6 +54,34 @@ def test_colours_lie_together_or_in_planes_as_neighbours_are_alike(tmp_path: Pat
     assert np.array_equal(pixels(open_dataset(tmp_path / "x.csv")), COLOURS)
 
 
+def test_a_label_that_may_be_the_first_or_the_last_number_is_asked_for(tmp_path: Path) -> None:
+    grey = np.tile(GREY, (2, 1, 1))
+    grey[:, 0, 0] = np.arange(len(grey)) % 2
+    lines = table(grey, [str(number % 3) for number in range(len(grey))], header=False).splitlines()
+    last = "\n".join(f"{rest},{label}" for label, _, rest in (line.partition(",") for line in lines))
+    (tmp_path / "x.csv").write_text(last)
+    with pytest.raises(
+        DataError, match=r"one column of x\.csv that could be the label, got the first and the last"
+    ) as told:
+        open_dataset(tmp_path / "x.csv")
+    assert "1" in str(told.value) and "785" in str(told.value)
+    dataset = open_dataset(tmp_path / "x.csv", table=TableOptions(label_column="785"))
+    assert dataset.classes == ("0", "1", "2") and np.array_equal(pixels(dataset), grey)
+    assert open_dataset(tmp_path / "x.csv", table=TableOptions(label_column="1")).classes == ("0", "1")
+
+
+@pytest.mark.parametrize("labels", [("3", "8"), ("cat", "dog")])
+def test_a_label_behind_the_pixels_is_no_pixel(tmp_path: Path, labels: tuple[str, str]) -> None:
+    grey = GREY.copy()
+    grey[:, 0, 0] = np.arange(len(grey)) % 2 if labels[0] == "cat" else 0
+    lines = table(grey, [labels[number % 2] for number in range(len(grey))], header=False).splitlines()
+    (tmp_path / "x.csv").write_text(
+        "\n".join(f"{rest},{label}" for label, _, rest in (line.partition(",") for line in lines))
+    )
+    dataset = open_dataset(tmp_path / "x.csv")
+    assert dataset.classes == labels and np.array_equal(pixels(dataset), grey)
+
+
 def test_a_column_of_pixels_in_splits(tmp_path: Path) -> None:
     cells = [" ".join(map(str, each.ravel())) for each in GREY]
     usage = ["Training"] * 3 + ["PublicTest"] * 2 + ["PrivateTest"]

@@ -25,13 +25,13 @@ from graft.data.readers.column_names import (
 from graft.data.readers.columns import as_text, without_missing
 from graft.data.readers.finding_files import SAME_NAME, FileFinder, Located
 from graft.data.readers.grid import Grid
-from graft.data.readers.packed_tables import WESTERN
 from graft.data.readers.remote import SCHEME
-from graft.data.readers.uses import are_words_of_splits, say_splits
+from graft.data.readers.uses import are_words_of_splits, numbers_in, say_splits
 from graft.data.table_options import TableOptions
 from graft.endings import IMAGE_ENDING
 from graft.errors import DataError, LeftOpenError
 from graft.images.numbers import side_of
+from graft.packed_tables import WESTERN
 from graft.words import first_few
 
 if TYPE_CHECKING:
@@ -55,10 +55,15 @@ _PIXEL = re.compile(r"(?i)(pixels?|px|pix|p|x|f|features?|col|column|v|attr|att|
 # The name of Kaggle's column of boxes, and how many numbers follow the label of each box.
 _PREDICTION_STRING, _CORNERS = "predictionstring", 4
 _NUMBER = re.compile(r"-?\d+(\.\d+)?")
+# How likely a column is that of the labels, beside 0 and 1: it counts up from 0 or 1, or holds words.
+_COUNTS_UP, _WORDS = 2, 3
 
 
-def pixels_in(grid: Grid) -> list[int]:
-    """The columns that hold each row's pixels: as many as a square image has, or one with many numbers per cell."""
+def pixels_in(grid: Grid, options: TableOptions) -> list[int]:
+    """The columns that hold each row's pixels: as many as a square image has, or one with many numbers per cell.
+
+    Raises DataError if the column before them and the one behind them could both be the label and `options` do not say.
+    """
     if grid.path.suffix.lower() not in (".csv", ".tsv"):
         return []
     if grid.named and (one := named(grid.names, ("pixels", "pixel_values", "image_pixels"))):
@@ -68,16 +73,36 @@ def pixels_in(grid: Grid) -> list[int]:
     found = [number for number, name in enumerate(grid.names) if not grid.named or _PIXEL.fullmatch(name.strip())]
     if side_of(len(found)) or not side_of(len(found) - 1):
         return found if side_of(len(found)) else []
+    label = options.column("label")
+    if label is not None and not is_no_column(label, grid.names):
+        given = given_column("label", label, grid.names, grid.path.name)
+        if given in found:
+            return [number for number in found if number != given]
     # The first or the last is the label: it takes all values from 0 to 9, say, where a corner pixel is black or of any
     # brightness.
-    first, last = (_counts_up(grid.column(number)) for number in (found[0], found[-1]))
-    return found[:-1] if last and not first else found[1:]
+    ends = (found[0], found[-1])
+    first, last = (_likely_label(grid.column(number)) for number in ends)
+    if first == last == _COUNTS_UP:
+        before, behind = (repr(grid.names[number].strip()) if grid.named else grid.names[number] for number in ends)
+        raise LeftOpenError(
+            f"expected one column of {grid.path.name} that could be the label, got the first and the last, which both "
+            "count up from 0 or 1",
+            f"say which, as in --label-column {before} or --label-column {behind}",
+        )
+    return found[:-1] if last > first else found[1:]
 
 
-def _counts_up(column: pyarrow.ChunkedArray) -> bool:
+def _likely_label(column: pyarrow.ChunkedArray) -> int:
+    """How likely a column at the end of pixels is the label: words are, and a number that never changes is not."""
+    import pyarrow
+
     words = {word.decode(errors="replace").strip() for word in column.unique().to_pylist()}
+    # Empty cells are refused where the pixels are read.
+    if np.isnan(numbers_in(pyarrow.array([word for word in words if word], pyarrow.large_string()))).any():
+        return _WORDS
     numbers = sorted(int(word) for word in words if word.isdigit())
-    return len(numbers) == len(words) > 1 and numbers[0] in (0, 1) and numbers[-1] - numbers[0] == len(numbers) - 1
+    up = len(numbers) == len(words) > 1 and numbers[0] in (0, 1) and numbers[-1] - numbers[0] == len(numbers) - 1
+    return _COUNTS_UP if up else int(len(words) > 1)
 
 
 def _without_points(column: pyarrow.ChunkedArray) -> pyarrow.ChunkedArray:

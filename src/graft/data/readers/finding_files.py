@@ -21,7 +21,7 @@ from graft.data.readers.aside import WHOLE_SETS
 from graft.data.readers.folder import Files, list_folder, straight
 from graft.data.readers.place import Place
 from graft.data.readers.remote import SCHEME
-from graft.data.readers.split_names import split_in_name
+from graft.data.readers.split_names import SPLIT_FOLDERS, split_in_name
 from graft.data.table_options import TableOptions
 from graft.endings import IMAGE_ENDING
 from graft.errors import DataError, ImageError, LeftOpenError
@@ -42,6 +42,9 @@ _LOOKED_AT, _MASK_COLOURS = 6, 16
 # The name of the form for the answers about the test images of a contest: `sample_submission.csv`.
 _SUBMISSION = r"(?i)submi(t|ssion)"
 _SPLITS = (TRAIN, VAL, TEST)
+# Where files are searched: in the folders of one split, among all images, and among all files.
+_OWN, _IMAGES, _ALL = "own", "images", "all"
+_Where = tuple[str, str]
 SAME_NAME = "several files have that name"
 
 
@@ -64,11 +67,16 @@ class FileFinder:
     """Finds the files below a folder that table cells mean; the folder is listed only when needed."""
 
     def __init__(
-        self, root: Path, options: TableOptions | None = None, stem: str = "", place: Place | None = None
+        self,
+        root: Path,
+        options: TableOptions | None = None,
+        stem: str = "",
+        place: Place | None = None,
+        split: str = WHOLE,
     ) -> None:
         """`stem` is the name of the table: for `train.csv`, a folder `train/` is searched first, for a form `test/`.
 
-        `place` is where `root` lies, if that has been listed.
+        `place` is where `root` lies, if that has been listed. `split` is that of a table whose name says none.
 
         Raises DataError for an image folder that does not exist.
         """
@@ -78,11 +86,14 @@ class FileFinder:
         self.place = place if options.image_dir is None or within is not None else None
         self.name = self.root.name if place is None or self.root != place.root else place.listing.name
         self.suffix = options.suffix
-        self.split = TEST if re.search(_SUBMISSION, stem) else split_in_name(stem)
-        self._indices: dict[tuple[int, Key | None, bool], TailIndex] = {}
+        named = TEST if re.search(_SUBMISSION, stem) else split_in_name(stem)
+        self.split = named if named != WHOLE else split
+        self._indices: dict[tuple[_Where, Key | None, bool], TailIndex] = {}
 
-    def locate(self, cells: pyarrow.LargeBinaryArray, search: bool = True) -> Located:
+    def locate(self, cells: pyarrow.LargeBinaryArray, search: bool = True, splits: Sequence[str] = ()) -> Located:
         """Find the file that each cell means, leaving addresses as they are; without `search`, only as it is written.
+
+        `splits` are those of the tables that cells come from, one for each cell, if there are several tables.
 
         Raises DataError if two files are equally likely.
         """
@@ -96,7 +107,14 @@ class FileFinder:
         # If most cells are found as written, the rest are missing files and must not be matched to their namesakes.
         if not search or not len(wanted) or 2 * len(wanted) < (named & ~addresses).sum():
             return Located(paths, there, {})
-        files, found, notes = self._search(paths.take(wanted))
+        files, found, notes = self._files, np.full(len(wanted), NONE, np.int64), list[str]()
+        of_all = np.array(splits) if len(splits) else np.full(len(paths), self.split)
+        of_cell = of_all[wanted]
+        for split in np.unique(of_cell).tolist():
+            own = of_cell == split
+            settled = paths.filter(there & (of_all == split)) if split != WHOLE else paths[:0]
+            found[own], told = self._search(paths.take(wanted[own]), split, settled)
+            notes += told
         reasons = {int(row): SAME_NAME for row in wanted[found == SEVERAL].tolist()}
         taken = _lead_to_one_file(cells, paths, there, wanted, files, found)
         reasons |= {int(row): "several rows that differ lead to one file" for row in wanted[taken].tolist()}
@@ -116,7 +134,7 @@ class FileFinder:
 
     def _only_masks(self, rows: np.ndarray) -> str:
         """The first of some files if all lie in folders of masks and those sampled are masks, else an empty text."""
-        about = ~self._places[-len(_SPLITS) - 2]
+        about = ~self._places[_IMAGES, WHOLE]
         if not len(rows) or not about[rows].all():
             return ""
         looked_at = rows[np.unique(np.linspace(0, len(rows) - 1, _LOOKED_AT).astype(int))]
@@ -159,21 +177,59 @@ class FileFinder:
             files = files.filter(pyarrow.compute.match_substring_regex(files, f"(?i){re.escape(self.suffix)}$"))
         return files
 
-    def _search(self, cells: pyarrow.LargeBinaryArray) -> tuple[pyarrow.LargeBinaryArray, np.ndarray, list[str]]:
-        """The files, and the index of each cell's file among them, int64 (N,), or NONE or SEVERAL."""
+    def _search(
+        self, cells: pyarrow.LargeBinaryArray, split: str, settled: pyarrow.LargeBinaryArray
+    ) -> tuple[np.ndarray, list[str]]:
+        """The index of the file that each cell of a table of a split means, int64 (N,), or NONE or SEVERAL.
+
+        `settled` are the files that other cells of the table are known to mean.
+        """
         cells = cleaned(cells)
-        ordinary = range(len(self._places) - len(_SPLITS))
-        found, notes = self._found(cells, ordinary)
-        if self.split == WHOLE and (found == SEVERAL).any():
+        if split != WHOLE:
+            return self._search_split(cells, split, settled)
+        found, notes = self._found(cells, _everywhere(WHOLE))
+        if (found == SEVERAL).any():
             # If several splits have files of these names, all cells together mean the only split with a file for each.
-            of_splits = {split: self._found(cells, [len(ordinary) + place]) for place, split in enumerate(_SPLITS)}
+            of_splits = {split: self._found(cells, [(_OWN, split)]) for split in _SPLITS}
             complete = [split for split, (own, _) in of_splits.items() if (own >= 0).all()]
             if len(complete) == 1:
                 found, told = of_splits[complete[0]]
                 notes = [*told, f"of files that have the same name in several splits, those of {complete[0]} are meant"]
-        return self._files, found, notes
+        return self._without_strays(cells, found), notes
 
-    def _found(self, cells: pyarrow.LargeBinaryArray, places: Sequence[int]) -> tuple[np.ndarray, list[str]]:
+    def _without_strays(self, cells: pyarrow.LargeBinaryArray, found: np.ndarray) -> np.ndarray:
+        """The matches except those of cells that name a split's folder and lead to another's, if others lead there."""
+        hit, named = found >= 0, _splits_above(cells)
+        for split in _SPLITS:
+            only = hit & named[split] & ~np.any([named[other] for other in _SPLITS if other != split], axis=0)
+            if only.any() and self._places[_OWN, split][found[only]].any():
+                stray = only.copy()
+                stray[only] = ~self._places[_ALL, split][found[only]]
+                found = np.where(stray, NONE, found)
+        return found
+
+    def _search_split(
+        self, cells: pyarrow.LargeBinaryArray, split: str, settled: pyarrow.LargeBinaryArray
+    ) -> tuple[np.ndarray, list[str]]:
+        """Like `_search`; once the folders of the split have files for some cells, no cell means one of another split.
+
+        Such a file has the name of one that is missing, but is another image. Only a cell that names the folder of
+        another split leads there, unless all do, as in `/home/test/1.jpg`.
+        """
+        elsewhere = _of_others(_splits_above(cells), split)
+        elsewhere &= not elsewhere.all()
+        found = np.full(len(cells), NONE, np.int64)
+        here = np.flatnonzero(~elsewhere)
+        found[here], notes = self._found(cells.take(here), [(_OWN, split)])
+        within = split if (found != NONE).any() or _splits_above(settled)[split].any() else WHOLE
+        for rows, places in ((here, _everywhere(within)), (np.flatnonzero(elsewhere), _everywhere(WHOLE))):
+            open_ = rows[found[rows] == NONE]
+            if len(open_):
+                found[open_], told = self._found(cells.take(open_), places)
+                notes += told
+        return found, list(dict.fromkeys(notes))
+
+    def _found(self, cells: pyarrow.LargeBinaryArray, places: Sequence[_Where]) -> tuple[np.ndarray, list[str]]:
         """Like `_search`, but in the given places only, one after the other."""
         import pyarrow.compute
 
@@ -194,7 +250,7 @@ class FileFinder:
                 notes += told
         return found, list(dict.fromkeys(notes))
 
-    def _index(self, place: int, key: Key | None, stems: bool = False) -> TailIndex:
+    def _index(self, place: _Where, key: Key | None, stems: bool = False) -> TailIndex:
         """Index the files in a place by their paths; with `stems`, only images, without their endings."""
         import pyarrow.compute
 
@@ -217,22 +273,24 @@ class FileFinder:
         return TailIndex(files, numbers, key)
 
     @cached_property
-    def _places(self) -> list[np.ndarray]:
-        """The files to search, one bool (F,) per place, the likeliest place first and each split alone last."""
+    def _places(self) -> dict[_Where, np.ndarray]:
+        """The files to search in each place, bool (F,); those of a split do without the files of others."""
         import pyarrow.compute
 
         files = self._files
         about = pyarrow.compute.match_substring_regex(files, _ABOUT_IMAGES).to_numpy(zero_copy_only=False)
-        places = [~about, np.ones(len(files), bool)]
-        above = pyarrow.compute.replace_substring_regex(files, "[^/]*$", "").dictionary_encode()
-        named = [{split_in_name(part) for part in os.fsdecode(each.as_py()).split("/")} for each in above.dictionary]
-        of_splits = {
-            split: places[0] & np.array([*(split in each for each in named), False])[above.indices.to_numpy()]
-            for split in _SPLITS
-        }
-        return [*([of_splits[self.split]] if self.split != WHOLE else []), *places, *of_splits.values()]
+        above = _splits_above(files)
+        places = {(_IMAGES, WHOLE): ~about, (_ALL, WHOLE): np.ones(len(files), bool)}
+        for split in _SPLITS:
+            others = _of_others(above, split)
+            places |= {
+                (_OWN, split): ~about & above[split],
+                (_IMAGES, split): ~about & ~others,
+                (_ALL, split): ~others,
+            }
+        return places
 
-    def _by_stem(self, cells: pyarrow.LargeBinaryArray, place: int) -> tuple[np.ndarray, list[str]]:
+    def _by_stem(self, cells: pyarrow.LargeBinaryArray, place: _Where) -> tuple[np.ndarray, list[str]]:
         """Like `TailIndex.match`, but by names without endings; files that are masks of others are no images."""
         import pyarrow.compute
 
@@ -260,7 +318,7 @@ class FileFinder:
         return found, notes
 
     def _mask_endings(
-        self, cells: pyarrow.LargeBinaryArray, place: int, key: Key | None
+        self, cells: pyarrow.LargeBinaryArray, place: _Where, key: Key | None
     ) -> tuple[np.ndarray | None, list[str]]:
         """Which files, bool (F,), have the endings of masks of the images that cells mean; None if all have one ending.
 
@@ -303,6 +361,32 @@ class FileFinder:
         except (OSError, ImageError):
             return False
         return len(np.unique(pixels.reshape(-1, 3), axis=0)) <= _MASK_COLOURS
+
+
+def splits_of_rows(table: pyarrow.Table, split: str) -> list[str]:
+    """The split whose folders hold the file of each row: that of the table, or of the row if the table has a column."""
+    if split == WHOLE or "split" not in table.column_names:
+        return [split] * len(table)
+    return [SPLIT_FOLDERS.get(word.lower(), WHOLE) for word in table["split"].to_pylist()]
+
+
+def _everywhere(split: str) -> list[_Where]:
+    """Where to search after the folders of a split, the likeliest place first."""
+    return [(_IMAGES, split), (_ALL, split)]
+
+
+def _splits_above(paths: pyarrow.LargeBinaryArray) -> dict[str, np.ndarray]:
+    """For each split, which paths have a folder named after it, bool (N,)."""
+    import pyarrow.compute
+
+    above = pyarrow.compute.replace_substring_regex(paths, "[^/]*$", "").dictionary_encode()
+    named = [{split_in_name(part) for part in os.fsdecode(each.as_py()).split("/")} for each in above.dictionary]
+    return {split: np.array([*(split in each for each in named), False])[above.indices.to_numpy()] for split in _SPLITS}
+
+
+def _of_others(above: dict[str, np.ndarray], split: str) -> np.ndarray:
+    """Which paths have folders of other splits and none of this one, bool (N,)."""
+    return np.any([above[other] for other in _SPLITS if other != split], axis=0) & ~above[split]
 
 
 def _within(given: str, root: Path, place: Place) -> Path | None:

@@ -26,7 +26,6 @@ from graft.data.readers.found_table import Found
 from graft.data.readers.grid import ENDINGS, LIST_ENDINGS, open_grid
 from graft.data.readers.joined_lists import join_lists
 from graft.data.readers.line_lists import join_lines, labels_by_number
-from graft.data.readers.packed_tables import PACKED, plain_table
 from graft.data.readers.place import Place
 from graft.data.readers.split_lists import LISTED_SHARE, divide, label_others
 from graft.data.readers.split_names import is_part, split_in_name, splits_of
@@ -44,7 +43,9 @@ from graft.data.readers.voc_annotations import read_voc, without_other_lists
 from graft.data.table_options import FOLDER, NO_COLUMN, TableOptions, refuse_columns
 from graft.endings import IMAGE_ENDING
 from graft.errors import DataError, InputError
-from graft.spreadsheet import read_sheet
+from graft.on_disk import in_one_spelling
+from graft.packed_tables import PACKED, plain_table
+from graft.spreadsheet import read_sheets
 from graft.words import first_few
 
 # Other XML files describe one image each.
@@ -178,7 +179,7 @@ def _words_in(file: Path) -> set[str]:
         return set()
     try:
         if file.suffix.lower() == ".xlsx":
-            return {cell.strip().lower() for row in read_sheet(file) for cell in row}
+            return {cell.strip().lower() for sheet in read_sheets(file) for row in sheet.rows for cell in row}
         path = plain_table(file)
         text = path.read_bytes() if path.stat().st_size <= _MOST_BYTES else b""
     except (OSError, DataError):
@@ -317,7 +318,7 @@ def _read_all(
         own = pair.split if split == WHOLE else split
         found.append(_placed(replace(pair, split=own, beside=beside), finder.root, place))
     for file in files:
-        finder = FileFinder(start, options, file.stem, place)
+        finder = FileFinder(start, options, file.stem, place, split)
         try:
             if may_be_list(file) and not names_images(file, finder):
                 continue
@@ -396,4 +397,6 @@ def _read(
 def _placed(found: Found, start: Path, place: Place) -> Found:
     """A table with its paths relative to the place."""
     folder = Path(os.path.relpath(start, place.root))
-    return replace(found, table=starting_from(found.table, folder))
+    table = starting_from(found.table, folder)
+    spelled = in_one_spelling(place.root, table["path"].combine_chunks())
+    return replace(found, table=table.set_column(table.column_names.index("path"), "path", spelled))

@@ -10,21 +10,22 @@ import json
 import os
 import re
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cache, partial
-from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from graft.annotation_exports import VIA_COLUMNS, exported_records, via_rows
 from graft.array_files import matlab_columns
-from graft.data.readers.column_names import known_names
-from graft.data.readers.packed_tables import PACKED, ending_of, plain_table, western_table
+from graft.data.readers.column_names import known_names, plain_name
 from graft.data.readers.records import read_cvat, read_records
+from graft.data.readers.split_names import splits_of
+from graft.delimited import BLANK_AND_QUOTED, has_odd_quotes, line_of, next_filled, next_row, read_csv, reading
 from graft.endings import IMAGE_ENDING
 from graft.errors import DataError
-from graft.spreadsheet import read_sheet
+from graft.packed_tables import PACKED, ending_of, plain_table, western_table
+from graft.spreadsheet import Sheet, read_sheets
+from graft.words import first_few
 
 if TYPE_CHECKING:
     import pyarrow
@@ -54,7 +55,11 @@ class Grid:
 
     If the first row holds no names (`named` is False), columns are named by their number, from 1. `unnamed` is the same
     table with its first row read as an image, where that is possible. In a table of `answers`, each row is all that one
-    person said of an image, or that nobody has labelled it. A `western` table is written in Windows-1252.
+    person said of an image, or that nobody has labelled it. A `western` table is written in Windows-1252. `notes`
+    tell what was not read.
+
+    Text has a `separator` of cells and `line_of`, which returns the number of the line where a row begins. If its
+    double quotes are not in pairs, `unquoted` is the same table with quotes as part of the cells.
     """
 
     path: Path
@@ -64,6 +69,10 @@ class Grid:
     unnamed: Grid | None = None
     answers: bool = False
     western: bool = False
+    notes: tuple[str, ...] = ()
+    separator: str = ""
+    line_of: Callable[[int], int] | None = None
+    unquoted: Grid | None = None
 
     def column(self, number: int) -> pyarrow.ChunkedArray:
         return self.read([number])[0]
@@ -97,10 +106,8 @@ def open_grid(path: Path, beginning: bool = False) -> Grid:
         grid = _as_exported(_list(path, beginning) if is_list else openers.get(ending, _csv)(path))
     # Show the user the given name; what is read is the unpacked content.
     if path != given:
-        grid = _called(grid, given.with_suffix("") if given.suffix.lower() in PACKED else given)
-    if western is not None:
-        grid = replace(grid, western=True, unnamed=grid.unnamed and replace(grid.unnamed, western=True))
-    return grid
+        grid = _throughout(grid, path=given.with_suffix("") if given.suffix.lower() in PACKED else given)
+    return _throughout(grid, western=True) if western is not None else grid
 
 
 def _as_exported(grid: Grid) -> Grid:
@@ -114,29 +121,27 @@ def _as_exported(grid: Grid) -> Grid:
     return replace(_of_records(grid.path, records), answers=True) if records else grid
 
 
-def _called(grid: Grid, path: Path) -> Grid:
-    return replace(grid, path=path, unnamed=grid.unnamed and replace(grid.unnamed, path=path))
+def _throughout(grid: Grid, **changes: Any) -> Grid:
+    """The table with changes to it and to its other readings."""
+    unnamed, unquoted = (each and _throughout(each, **changes) for each in (grid.unnamed, grid.unquoted))
+    return replace(grid, unnamed=unnamed, unquoted=unquoted, **changes)
 
 
-@contextmanager
-def reading(path: Path) -> Iterator[None]:
-    """Turn any error in reading a table into a DataError."""
-    import pyarrow
-
-    try:
-        yield
-    except (pyarrow.ArrowException, OSError, csv.Error, UnicodeDecodeError) as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
-        raise DataError(
-            f"expected a table with as many cells in every row as in its first, in UTF-8, got {path} ({reason}): "
-            "correct it or save it again"
-        ) from None
-
-
-def _csv(path: Path) -> Grid:
-    names, separator, before, is_empty = _header(path)
-    read = partial(read_csv, path, width=len(names), separator=separator)
-    unnamed = Grid(path, _numbers(names), partial(read, skipped=(before, 0)), named=False)
+def _csv(path: Path, quoted: bool = True) -> Grid:
+    names, separator, before, is_empty = _header(path, quoted)
+    read = partial(read_csv, path, width=len(names), separator=separator, quoted=quoted)
+    # Programs that write tabs between cells often leave double quotes as they are.
+    unquoted = _csv(path, quoted=False) if quoted and separator == "\t" and has_odd_quotes(path) else None
+    begins = partial(line_of, path, separator, before)
+    unnamed = Grid(
+        path,
+        _numbers(names),
+        partial(read, skipped=(before, 0)),
+        named=False,
+        separator=separator,
+        line_of=begins,
+        unquoted=unquoted,
+    )
     if is_empty:
         import pyarrow
 
@@ -144,7 +149,14 @@ def _csv(path: Path) -> Grid:
         return Grid(path, tuple(names), lambda columns: [nothing for _ in columns])
     if _is_data(names):
         return unnamed
-    return Grid(path, tuple(names), partial(read, skipped=(before, 1)), unnamed=unnamed)
+    return replace(
+        unnamed,
+        names=tuple(names),
+        read=partial(read, skipped=(before, 1)),
+        named=True,
+        line_of=lambda row: begins(row + 1),
+        unnamed=replace(unnamed, unquoted=None),
+    )
 
 
 def _is_data(first_row: Sequence[str]) -> bool:
@@ -162,28 +174,28 @@ def _numbers(row: Sequence[str]) -> tuple[str, ...]:
     return tuple(str(number) for number in range(1, len(row) + 1))
 
 
-def _header(path: Path) -> tuple[list[str], str, int, bool]:
+def _header(path: Path, quoted: bool) -> tuple[list[str], str, int, bool]:
     """The cells of the first row, their separator, the number of lines before it, and whether it is the only row."""
     found = []
     for separator in _SEPARATORS:
         # Some programs start UTF-8 with a byte order mark. Later rows may name files in any encoding.
         with path.open(newline="", encoding="utf-8-sig", errors="replace") as file:
-            rows = csv.reader(file, delimiter=separator)
-            names, before = next(rows, []), 0
+            rows = csv.reader(file, delimiter=separator, quoting=csv.QUOTE_MINIMAL if quoted else csv.QUOTE_NONE)
+            names, before = next_filled(rows)
             while names and re.match(_NO_ROW, names[0]):
-                following = next(rows, [])
+                following, start = next_filled(rows)
                 called = [names[0].lstrip("#/ "), *names[1:]]
                 if len(names) == len(following) and known_names(called) and not known_names(following):
                     # This comment holds the column names.
                     names = called
                     break
-                names, before = following, rows.line_num - 1
+                names, before = following, start
             above = [(names, before)]
             while names and len(above) <= _MOST_TITLES and _filled(above[-1][0]) < 2:
-                above.append((_next_row(rows), rows.line_num - 1))
+                above.append((next_row(rows), rows.line_num - 1))
             if number := _title_rows([row for row, _ in above]):
                 names, before = above[number]
-            following = above[number + 1][0] if number + 1 < len(above) else _next_row(rows)
+            following = above[number + 1][0] if number + 1 < len(above) else next_row(rows)
             if len(following) == len(names) + 1 and not following[-1].strip() and names:
                 # The rows end in a separator and the row of names does not.
                 names = [*names, ""]
@@ -193,6 +205,7 @@ def _header(path: Path) -> tuple[list[str], str, int, bool]:
     names, separator, before, is_empty = max(
         found, key=lambda each: (len(known_names(each[0])), len(each[0]) > 1 and each[1] != "|", len(each[0]))
     )
+    names = [re.sub(BLANK_AND_QUOTED, r"\1", name) for name in names] if quoted else names
     return names, separator, before, is_empty and not _is_data(names)
 
 
@@ -207,72 +220,6 @@ def _title_rows(rows: Sequence[Sequence[str]]) -> int:
     # A column may have the same name as the title, and a cell the name of a column.
     wanted = 2 if number and known_names(rows[0]) else 1
     return number if len(known_names(rows[number])) >= wanted and not any(map(_is_number, rows[number])) else 0
-
-
-def _next_row(rows: Iterator[list[str]]) -> list[str]:
-    """The cells of the next row that is not blank, or none at the end."""
-    try:
-        return next((row for row in rows if row), [])
-    except csv.Error:
-        # A cell of pixels may exceed the field limit of this reader.
-        return ["pixels"]
-
-
-def read_csv(
-    path: Path,
-    columns: Sequence[int],
-    width: int,
-    separator: str,
-    skipped: tuple[int, int],
-    kind: pyarrow.DataType | None = None,
-    content: bytes | None = None,
-) -> list[pyarrow.ChunkedArray]:
-    """Read columns of the CSV at `path`, or of its part `content`. Raises DataError for cells not of type `kind`."""
-    import pyarrow
-    import pyarrow.csv
-
-    numbers = [str(number) for number in range(width)]
-    with reading(path), _naming_ragged(path, separator, skipped[0], width), pyarrow.OSFile(os.fsencode(path)) as file:
-        table = pyarrow.csv.read_csv(
-            file if content is None else pyarrow.BufferReader(content),
-            # A block must hold a whole row, and cells may be long.
-            pyarrow.csv.ReadOptions(
-                skip_rows=skipped[0], column_names=numbers, skip_rows_after_names=skipped[1], block_size=2**23
-            ),
-            pyarrow.csv.ParseOptions(delimiter=separator, newlines_in_values=True),
-            pyarrow.csv.ConvertOptions(
-                include_columns=[numbers[column] for column in sorted(set(columns))],
-                column_types=dict.fromkeys(numbers, kind or pyarrow.large_binary()),
-            ),
-        )
-    return [table[numbers[column]] for column in columns]
-
-
-@contextmanager
-def _naming_ragged(path: Path, separator: str, before: int, width: int) -> Iterator[None]:
-    """Name the row that has more or fewer cells than the first."""
-    import pyarrow
-
-    try:
-        yield
-    except pyarrow.ArrowInvalid as error:
-        if re.search(r"Expected \d+ columns, got \d+", str(error)) is None:
-            raise
-        with path.open(newline="", encoding="utf-8-sig", errors="replace") as file:
-            rows = csv.reader(islice(file, before, None), delimiter=separator)
-            found = next(((rows.line_num, row) for row in rows if row and len(row) != width), None)
-        if found is None:
-            raise
-        line, row = found
-        advice = (
-            f"put cells that have {separator!r} in them between double quotes"
-            if len(row) > width
-            else "write those that are missing"
-        )
-        raise DataError(
-            f"expected as many cells in every row of {path.name} as in its first, {width}, got {len(row)} in line "
-            f"{before + line} ({separator.join(row)[:80]}): {advice}"
-        ) from None
 
 
 def _list(path: Path, beginning: bool = False) -> Grid:
@@ -387,9 +334,45 @@ def _of_records(path: Path, records: Sequence[dict[str, Any]]) -> Grid:
 
 
 def _sheet(path: Path) -> Grid:
-    rows = read_sheet(path, _may_name_images)
-    if not rows:
+    sheets = read_sheets(path)
+    fitting = [sheet for sheet in sheets if _may_name_images(sheet.rows)]
+    if len(fitting) > 1 and (joined := _joined_sheets(path, fitting)) is not None:
+        return joined
+    chosen = next((sheet for sheet in fitting if sheet.active), next(iter(fitting or sheets), None))
+    if chosen is None:
         return _of_cells(path, (), [])
+    grid = _of_rows(path, chosen.rows)
+    if len(fitting) < 2:
+        return grid
+    others = [sheet.name for sheet in fitting if sheet is not chosen]
+    note = (
+        f"{path.name}: the sheet {chosen.name!r} was read, 1 of {len(sheets)}; {first_few(map(repr, others))} "
+        f"{'was' if len(others) == 1 else 'were'} not: save a sheet as CSV to read it, or name each after its split"
+    )
+    return replace(grid, notes=(note,), unnamed=grid.unnamed and replace(grid.unnamed, notes=(note,)))
+
+
+def _joined_sheets(path: Path, sheets: Sequence[Sheet]) -> Grid | None:
+    """The rows of sheets that are all named after splits, with these splits; None if not, or if columns differ."""
+    splits = splits_of(sheet.name for sheet in sheets)
+    of_sheets = [_of_rows(path, sheet.rows) for sheet in sheets]
+    spelled = [[plain_name(name) for name in grid.names] for grid in of_sheets]
+    if len(splits) < len(sheets) or any(names != spelled[0] for names in spelled) or "split" in spelled[0]:
+        return None
+    numbers = range(len(spelled[0]))
+    cells = [[cell for grid in of_sheets for cell in grid.column(number).to_pylist()] for number in numbers]
+    own = [
+        splits[sheet.name] for sheet, grid in zip(sheets, of_sheets, strict=True) for _ in range(len(grid.column(0)))
+    ]
+    grid = _of_cells(
+        path, (*of_sheets[0].names, "split"), [*([os.fsdecode(each) for each in column] for column in cells), own]
+    )
+    shown = " and ".join(repr(sheet.name) for sheet in sheets)
+    note = f"{path.name}: the sheets {shown} were read, each as the split that it is named after"
+    return replace(grid, named=of_sheets[0].named, notes=(note,))
+
+
+def _of_rows(path: Path, rows: Sequence[Sequence[str]]) -> Grid:
     rows = rows[_title_rows(rows) :]
     cells = [list(column) for column in zip(*rows, strict=True)]
     unnamed = replace(_of_cells(path, _numbers(rows[0]), cells), named=False)

@@ -17,10 +17,10 @@ from graft.data.readers.column_names import ABOUT_SPLITS
 from graft.data.readers.finding_files import FileFinder
 from graft.data.readers.found_table import Found
 from graft.data.readers.grid import LIST_ENDINGS, open_grid
-from graft.data.readers.packed_tables import ending_of
 from graft.data.readers.uses import as_splits
 from graft.data.table_options import TableOptions
 from graft.errors import DataError
+from graft.packed_tables import ending_of
 
 if TYPE_CHECKING:
     import pyarrow

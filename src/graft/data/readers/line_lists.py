@@ -20,10 +20,10 @@ from graft.data.readers.columns import as_text
 from graft.data.readers.finding_files import FileFinder
 from graft.data.readers.found_table import Found
 from graft.data.readers.grid import LIST_ENDINGS
-from graft.data.readers.packed_tables import ending_of, plain_table
 from graft.data.readers.split_names import split_in_name
 from graft.endings import IMAGE_ENDING
 from graft.errors import DataError
+from graft.packed_tables import ending_of, plain_table
 from graft.words import counted
 
 if TYPE_CHECKING:
@@ -54,8 +54,9 @@ def join_lines(files: Sequence[Path], finder: FileFinder) -> list[Found]:
         if _LABELS.search(base.stem) or not _lead_to_files(lines, finder):
             continue
         paths = _without_head(lines)
+        # A column name that no other line repeats is no class, even if the lists have as many lines with it.
         alike = {
-            file: _without_head(labels) if len(labels) != len(paths) else labels
+            file: _without_head(labels) if len(labels) != len(paths) or labels[0] not in labels[1:] else labels
             for file, labels in lists.items()
             if _LABELS.search(file.stem)
             and split_in_name(file.stem) == split_in_name(base.stem)
@@ -129,7 +130,8 @@ def _found(
 ) -> Found:
     import pyarrow
 
-    located = finder.locate(_cells(paths))
+    split = WHOLE if splits else split_in_name(files[0].stem)
+    located = finder.locate(_cells(paths), splits=[split] * len(paths))
     where = f"the labels of {files[-1].name}"
     texts = as_text(pyarrow.chunked_array([_cells(labels)]), where).combine_chunks()
     columns = {"path": located.paths, "label": texts}
@@ -137,7 +139,6 @@ def _found(
         columns["split"] = pyarrow.array(splits, pyarrow.large_string())
     note = f"{files[0].name}: paths, line by line with the labels in {files[1].name}" if not splits else ""
     table = pyarrow.table({name: pyarrow.chunked_array([column]) for name, column in columns.items()})
-    split = WHOLE if splits else split_in_name(files[0].stem)
     return Found(files, table, located.there, (*filter(None, [note]), *located.notes), split)
 
 

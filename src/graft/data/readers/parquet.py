@@ -32,7 +32,7 @@ from graft.data.readers.columns import (
     told_missing,
     without_missing,
 )
-from graft.data.readers.finding_files import FileFinder
+from graft.data.readers.finding_files import FileFinder, splits_of_rows
 from graft.data.readers.several_labels import labels_of_columns
 from graft.data.readers.split_names import is_part, split_in_name
 from graft.data.readers.table import arrange_table, starting_from, understood_table
@@ -151,7 +151,12 @@ def read_parquet(path: Path, group: str | None = None, options: TableOptions | N
         ]
         # Parts of one table mostly say the same.
         notes = [*dict.fromkeys([*notes, *(note for each in read_as for note in each.notes)])]
-        return arrange_table(name, root, _joined(manifests, files, path), notes)
+        splits = [
+            split
+            for file, each in zip(files, manifests, strict=True)
+            for split in splits_of_rows(each, split_in_name(file.relative_to(root).as_posix()))
+        ]
+        return arrange_table(name, root, _joined(manifests, files, path), notes, splits)
     first = next((file.classes for file in embedded if file.classes), None)
     classes = tuple(dict.fromkeys(each for file in embedded for each in file.classes or ())) or None
     read, several = [each for each in opened if each], options is not None and options.multi_label

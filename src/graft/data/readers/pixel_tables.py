@@ -12,11 +12,12 @@ import numpy as np
 from graft.data.dataset import WHOLE
 from graft.data.readers.column_cells import Columns, pixels_in
 from graft.data.readers.finding_files import FileFinder
-from graft.data.readers.grid import Grid, open_grid, read_csv
+from graft.data.readers.grid import Grid, open_grid
 from graft.data.readers.more_roles import splits
 from graft.data.readers.roles import labels
 from graft.data.readers.uses import numbers_in
 from graft.data.table_options import TableOptions
+from graft.delimited import read_csv
 from graft.errors import DataError
 from graft.images.numbers import square_images
 
@@ -32,7 +33,7 @@ def pixel_arrays(path: Path, options: TableOptions, notes: list[str], alone: boo
         grid = open_grid(path)
     except DataError:
         return {}
-    columns = pixels_in(grid)
+    columns = pixels_in(grid, options)
     if not columns:
         return {}
     rest = [column for column in range(len(grid.names)) if column not in set(columns)]

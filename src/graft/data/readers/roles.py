@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -63,13 +63,27 @@ def understand(
     """Find what the columns of a table mean, by `options` where these say so; `group` also names the column of groups.
 
     Without `labelled`, no labels are looked for. Raises DataError for a table without a column of paths or labels, or
-    with several that could be either, and for cells with several labels.
+    with several that could be either, and for cells with several labels or with the next row in them.
     """
+    try:
+        return _understand(grid, finder, options, group, labelled)
+    except DataError:
+        if grid.unquoted is None:
+            raise
+        with suppress(DataError):
+            plain = understand(grid.unquoted, finder, options, group, labelled)
+            if finder.locate(plain.table["path"].combine_chunks()).there.mean() >= NAMED_SHARE:
+                note = f"{grid.path.name}: double quotes were read as part of the cells, since they are not in pairs"
+                return replace(plain, notes=(note, *plain.notes))
+        raise
+
+
+def _understand(grid: Grid, finder: FileFinder, options: TableOptions, group: str | None, labelled: bool) -> Understood:
     import pyarrow
     import pyarrow.compute
 
     reader = Columns(grid, finder, options)
-    if pixels_in(grid):
+    if pixels_in(grid, options):
         raise DataError(
             f"expected paths of images in {grid.path.name}, got the pixels of images themselves: give it alone as "
             "DATA, or with others such as it in a folder without images"
@@ -104,7 +118,10 @@ def understand(
         if column is not None:
             number, columns[role] = column
             used[role] = reader.shown(number)
-    notes = [*reader.notes]
+    for role, cells in columns.items():
+        if role != "label" or options.pattern is None:
+            _refuse_swallowed(grid, finder, role, cells)
+    notes = [*grid.notes, *reader.notes, *_told_namesakes(reader, used)]
     if labelled and group is None and not reader.refused("group") and not used.keys() & {"group", "split"}:
         taken = {path, *reader.taken, *(column[0] for column in found.values() if column is not None)}
         notes += seeming_groups(reader, columns["label"], taken)
@@ -119,6 +136,50 @@ def understand(
     if labelled and options.multi_label and (grid.answers or {"annotation_id", "annotator"} <= set(grid.names)):
         notes += disagreements(table)
     return Understood(together_by_path(table) if labelled and options.multi_label else table, tuple(notes), used)
+
+
+def _told_namesakes(columns: Columns, used: Mapping[str, str]) -> list[str]:
+    """Notes on columns that have the name of a column that is used, and other cells."""
+    notes = []
+    for role, shown in used.items() if columns.grid.named else ():
+        # The user may have numbered one of them.
+        if (columns.options.column(role) or "").strip().isdigit():
+            continue
+        first = next((number for number in range(len(columns.grid.names)) if columns.shown(number) == shown), None)
+        if first is None or not plain_name(columns.grid.names[first]):
+            continue
+        alike = [number for number, name in enumerate(columns.grid.names) if plain_name(name) == plain_name(shown)]
+        others = [each for each in alike if each != first and not columns.sure(each).equals(columns.sure(first))]
+        if others:
+            notes.append(
+                f"columns {first + 1} and {' and '.join(str(each + 1) for each in others)} of {columns.grid.path.name} "
+                f"are called {shown} and differ, and column {first + 1} was read: --{role}-column {others[0] + 1} "
+                "reads the other"
+            )
+    return notes
+
+
+def _refuse_swallowed(grid: Grid, finder: FileFinder, role: str, cells: pyarrow.ChunkedArray) -> None:
+    """Raise DataError for a cell that begins with a double quote and so holds the beginning of the next row."""
+    import pyarrow.compute
+
+    if grid.line_of is None:
+        return
+    # In a list of several labels, newlines and tabs are written as in JSON.
+    over, between = pyarrow.compute.match_substring_regex(cells, r"[\r\n]|[^\\]\\[rn]"), re.escape(grid.separator)
+    between = rf"{between}|\\t" if grid.separator == "\t" else between
+    rows = np.flatnonzero(pyarrow.compute.and_(over, pyarrow.compute.match_substring_regex(cells, between)).to_numpy())
+    if role == "path" and len(rows):
+        # The name of a file may have both.
+        rows = rows[~finder.locate(cells.combine_chunks().take(rows)).there]
+    if len(rows):
+        cell = cells[int(rows[0])].as_py()
+        shown = cell.decode(errors="replace") if isinstance(cell, bytes) else cell
+        raise DataError(
+            f"expected a row in each line of {grid.path.name}, got a {role} that goes on in the next line, in line "
+            f"{grid.line_of(int(rows[0]))} ({shown[:40]!r}): remove the double quote that it begins with, or write it "
+            'as """'
+        )
 
 
 def _has_known_names(grid: Grid) -> bool:

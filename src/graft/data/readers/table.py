@@ -16,16 +16,16 @@ import numpy as np
 
 from graft.data.dataset import WHOLE, Dataset, Source
 from graft.data.readers.columns import arrange_rows
-from graft.data.readers.finding_files import SAME_NAME, FileFinder, Located
+from graft.data.readers.finding_files import SAME_NAME, FileFinder, Located, splits_of_rows
 from graft.data.readers.folder import Files
 from graft.data.readers.grid import ENDINGS, LIST_ENDINGS, open_grid
-from graft.data.readers.packed_tables import ending_of
 from graft.data.readers.remote import SCHEME, Addresses
 from graft.data.readers.roles import Understood, understand
 from graft.data.readers.split_names import SPLIT_FOLDERS, split_in_name
 from graft.data.table_options import TableOptions
 from graft.errors import DataError
-from graft.on_disk import below
+from graft.on_disk import below, in_one_spelling
+from graft.packed_tables import ending_of
 from graft.words import counted, first_few
 
 if TYPE_CHECKING:
@@ -63,12 +63,21 @@ def read_table(path: Path, group: str | None = None, options: TableOptions | Non
     return arrange_table(path.stem, finder, understood.table, understood.notes)
 
 
-def arrange_table(name: str, root: Path | FileFinder, table: pyarrow.Table, notes: Sequence[str] = ()) -> Dataset:
-    """Build a Dataset from a manifest's columns as `understood_table` returns them, with paths relative to `root`."""
+def arrange_table(
+    name: str,
+    root: Path | FileFinder,
+    table: pyarrow.Table,
+    notes: Sequence[str] = (),
+    splits: Sequence[str] = (),
+) -> Dataset:
+    """Build a Dataset from a manifest's columns as `understood_table` returns them, with paths relative to `root`.
+
+    `splits` are those of the tables that rows come from, one for each row, if there are several tables.
+    """
     import pyarrow.compute
 
     finder = root if isinstance(root, FileFinder) else FileFinder(root)
-    located = located_by_split(finder, table)
+    located = located_by_split(finder, table, splits)
     finder.refuse_masks(located, name)
     paths, there = located.paths, located.there.copy()
     addresses = _are_addresses(paths)
@@ -92,21 +101,24 @@ def arrange_table(name: str, root: Path | FileFinder, table: pyarrow.Table, note
                 f"{counted(len(of_reason), 'file')} that {name} names left out: {reason} ({first_few(of_reason)})"
             )
         left_out |= files
-    table = table.set_column(table.column_names.index("path"), "path", paths)
+    # Two rows about one image may spell its path differently.
+    spelled = in_one_spelling(finder.root, paths)
+    table = table.set_column(table.column_names.index("path"), "path", spelled)
     return arrange_rows(name, source, table, usable=named & there, notes=notes, left_out=left_out)
 
 
-def located_by_split(finder: FileFinder, table: pyarrow.Table) -> Located:
+def located_by_split(finder: FileFinder, table: pyarrow.Table, splits: Sequence[str] = ()) -> Located:
     """Find the file that each `path` means; of files of one name in several splits, the one in the row's `split`.
 
-    A path that names a split itself means what it says.
+    A path that names a split itself means what it says. `splits` are those of the tables that rows come from, if there
+    are several.
     """
     import pyarrow
     import pyarrow.compute
 
     cells = table["path"].combine_chunks()
-    located = finder.locate(cells)
-    if "split" not in table.column_names:
+    located = finder.locate(cells, splits=splits or splits_of_rows(table, finder.split))
+    if "split" not in table.column_names or splits or finder.split != WHOLE:
         return located
     searched = pyarrow.compute.not_equal(cells, located.paths).to_numpy(zero_copy_only=False)
     searched[[row for row, reason in located.reasons.items() if reason == SAME_NAME]] = True

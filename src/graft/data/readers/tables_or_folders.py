@@ -17,7 +17,7 @@ from graft.data.class_naming import renamed
 from graft.data.dataset import TRAIN, WHOLE, Dataset
 from graft.data.readers.arrow import binary_array
 from graft.data.readers.columns import join_tables
-from graft.data.readers.finding_files import FileFinder
+from graft.data.readers.finding_files import FileFinder, splits_of_rows
 from graft.data.readers.folder_tree import are_no_images
 from graft.data.readers.found_table import Found
 from graft.data.readers.place import Place
@@ -74,7 +74,8 @@ def decide(place: Place, found: list[Found], notes: list[str], options: TableOpt
     table = _by_folder(join_tables([each.table for each in chosen], [each.split for each in chosen]))
     finder = FileFinder(root, replace(options, image_dir=None), place=place)
     name = chosen[0].files[0].stem if len(chosen) == 1 else place.listing.name
-    dataset = arrange_table(name, finder, table, notes)
+    splits = [split for each in chosen for split in splits_of_rows(each.table, each.split)]
+    dataset = arrange_table(name, finder, table, notes, splits)
     if folders == _SAME and all(map(CODE.fullmatch, dataset.classes)) and not all(map(CODE.fullmatch, called.values())):
         dataset = renamed(dataset, called, f"classes are called as the folders that {chosen[0].name} numbers")
     tables = binary_array(os.fsencode(file.relative_to(root)) for each in chosen for file in each.files)
