@@ -1,8 +1,10 @@
 """Arguments that a function of graft's does not have."""
 
 import dataclasses
+import re
 from typing import Any
 
+import pandas
 import pytest
 
 import graft
@@ -29,6 +31,16 @@ def test_an_argument_that_is_not_there_is_told_with_its_place(call: Any, name: s
     with pytest.raises(TypeError, match=rf"{call.__name__}\(\) has no argument '{name}': ") as raised:
         call("photos", **{name: 1})
     assert str(raised.value).endswith(place)
+
+
+def test_the_columns_of_a_data_frame_are_named_where_it_is_read() -> None:
+    frame = pandas.DataFrame({"file": ["a.jpg"], "class": ["a"], "patient": [1]})
+    for name, place in (
+        ("label_column", "data=graft.Dataset.from_frame(FRAME, label=...)"),
+        ("group", "data=graft.DataOptions(DATA, group=...)"),
+    ):
+        with pytest.raises(TypeError, match=rf"give it as {re.escape(place)}"):
+            graft.train(frame, **{name: "patient"})
 
 
 def test_what_such_a_message_advises_can_be_written() -> None:

@@ -169,6 +169,26 @@ def test_it_answers_as_what_the_workflow_trains_on_the_same_images(letters: tupl
     assert fitted.predict_proba(images) == pytest.approx(loaded.predict_proba(images), abs=1e-5)
 
 
+def test_saving_replaces_nothing_but_what_it_wrote_itself(letters: tuple, tmp_path: Path) -> None:
+    images, labels = letters
+    fitted = GraftClassifier(**LETTERS).fit(images, labels)
+    run = graft.train((images, labels), **LETTERS, audit=False, out=tmp_path / "run", quiet=True).folder
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "notes.txt").write_text("mine")
+    (tmp_path / "file").write_text("mine")
+    (tmp_path / "other" / "model").mkdir(parents=True)
+    (tmp_path / "other" / "model" / "notes.txt").write_text("mine")
+    before = {file: file.read_bytes() for file in tmp_path.rglob("*") if file.is_file()}
+    for place in (run, run / "model", tmp_path / "mine", tmp_path / "file", tmp_path / "other"):
+        with pytest.raises(InputError, match="holds something else: give another"):
+            fitted.save(place)
+    assert {file: file.read_bytes() for file in tmp_path.rglob("*") if file.is_file()} == before
+    (tmp_path / "empty").mkdir()
+    for place in (tmp_path / "empty", tmp_path / "new" / "deep"):
+        assert fitted.save(fitted.save(place)) == place
+        assert graft.load(place).classes == tuple(sorted(set(labels.tolist())))
+
+
 def test_folds_read_the_base_once_and_solve_a_head_once_each(letters: tuple, monkeypatch: pytest.MonkeyPatch) -> None:
     images, labels = letters
     done = {"bases": 0, "heads": 0}

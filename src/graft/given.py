@@ -38,11 +38,16 @@ OTHER_NAMES = ARGUMENTS | {
 # How to pass a field of these classes to a function.
 GIVEN_AS = {
     "BaseOptions": "base=graft.BaseOptions(NAME, {}=...)",
-    "DataOptions": "data=graft.DataOptions(PATH, {}=...)",
+    "DataOptions": "data=graft.DataOptions(DATA, {}=...)",
     "MapOptions": "maps=graft.MapOptions({}=...)",
     "Recipe": "recipe=graft.Recipe({}=...)",
     "TableOptions": "data=graft.DataOptions(PATH, table=graft.TableOptions({}=...))",
 }
+# How to say what the columns of a data frame are, which no option about tables does.
+IN_A_FRAME = {
+    f"{role}_column": f"data=graft.Dataset.from_frame(FRAME, {role}=...)"
+    for role in ("path", "label", "split", "group", "weight")
+} | {"image_dir": "data=graft.Dataset.from_frame(FRAME, root=...)"}
 
 
 def with_hints(*kinds: type) -> Callable[[Callable[P, R]], Callable[P, R]]:
@@ -59,7 +64,11 @@ def with_hints(*kinds: type) -> Callable[[Callable[P, R]], Callable[P, R]]:
         def called(*args: P.args, **kwargs: P.kwargs) -> R:
             for name in kwargs:
                 if name not in own:
-                    raise TypeError(f"{function.__name__}() has no argument {name!r}: {_place(name, list(own), inner)}")
+                    data = args[0] if args else kwargs.get("data")
+                    places = inner | (IN_A_FRAME if hasattr(data, "columns") else {})
+                    raise TypeError(
+                        f"{function.__name__}() has no argument {name!r}: {_place(name, list(own), places)}"
+                    )
             return function(*args, **kwargs)
 
         return called

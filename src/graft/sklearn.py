@@ -25,6 +25,7 @@ from graft.images.handed_over import is_open_file, is_tensor, named
 from graft.names import plain
 from graft.progress import NOBODY, reporting
 from graft.weights.kept import KeptBases, keeping_bases
+from graft.weights.model_files import MODEL_FILES
 from graft.weights.packaged import DEFAULT_BASE
 from graft.weights.saved import save_model
 from graft.workflows.arguments import Arguments, absolute
@@ -81,6 +82,23 @@ def _of_one_kind(labels: Iterable[Any]) -> list[Any]:
             "texts, or all as numbers"
         )
     return found
+
+
+def _check_replaceable(place: Path) -> None:
+    """Raise InputError for a place that holds anything but a model that `save` wrote.
+
+    The model of a run belongs to its report and its split: with another in its place, these would state what is wrong.
+    """
+    model = place / "model"
+    if place.exists() and not (
+        place.is_dir()
+        and all(each == model for each in place.iterdir())
+        and (not model.exists() or (model.is_dir() and all(each.name in MODEL_FILES for each in model.iterdir())))
+    ):
+        raise InputError(
+            f"expected a new or empty folder to save in, or one that only save() wrote, got {str(place)!r}, which "
+            "holds something else: give another"
+        )
 
 
 class GraftClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
@@ -200,9 +218,14 @@ class GraftClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         return likeliest
 
     def save(self, folder: str | Path) -> Path:
-        """Write the model folder `folder`/model, which `graft.load` and `graft predict` take, and return `folder`."""
+        """Write the model folder `folder`/model, which `graft.load` and `graft predict` take, and return `folder`.
+
+        `folder` is new, empty, or holds only what an earlier `save` wrote, which is replaced. Raises InputError for any
+        other.
+        """
         check_is_fitted(self, "fitted_")
         place = Path(folder).expanduser()
+        _check_replaceable(place)
         place.mkdir(parents=True, exist_ok=True)
         save_model(place / "model", self.fitted_.saved)
         return place

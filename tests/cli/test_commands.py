@@ -184,6 +184,28 @@ def test_a_wrong_call_is_one_sentence_and_exit_code_2(
         assert word in line
 
 
+def test_a_split_is_named_as_folders_name_it(letters: Path, run: Path, tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    for split in ("val", "test"):
+        shutil.copytree(letters, tmp_path / "data" / split)
+    for named, split in (("validation", "val"), ("Valid", "val"), ("testing", "test")):
+        done = graft("evaluate", str(run), str(tmp_path / "data"), "--split", named, "--json")
+        assert done.returncode == 0 and json.loads(done.stdout)["split"] == split, done.stderr
+    done = graft("evaluate", str(run), str(tmp_path / "data"), "--split", "training")
+    assert done.returncode == 2 and "expected one of the splits val, test for --split" in done.stderr
+
+
+def test_two_runs_on_the_same_data_say_once_how_these_were_understood(letters: Path, run: Path, tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    images, labels = render_letters(CYRILLIC[:4], dejavu_fonts(), 4, seed=9)
+    for index, (image, label) in enumerate(zip(images, labels, strict=True)):
+        (data / CYRILLIC[label]).mkdir(parents=True, exist_ok=True)
+        Image.fromarray(image[:, :, 0]).save(data / CYRILLIC[label] / f"{index}.png")
+    done = graft("evaluate", str(run), str(shutil.copytree(run, tmp_path / "other")), str(data))
+    lines = done.stderr.splitlines()
+    assert done.returncode == 0 and len(lines) == len(set(lines)) and sum("16 images" in line for line in lines) == 1
+
+
 def test_an_option_that_does_not_exist_is_exit_code_2() -> None:
     done = graft("train", "data", "--epoch", "3")
     assert done.returncode == 2

@@ -79,12 +79,14 @@ def test_the_ending_of_the_file_is_its_format(predict, letters: Path, tmp_path: 
     [
         (["--out", "out.csv", "--format", "jsonl"], ["'out.csv'", "jsonl", "rename"]),
         (["--out", "out.xyz"], ["'out.xyz'", ".parquet", "--format"]),
+        (["--out", "out.xlsx", "--format", "csv"], ["'out.xlsx' for csv", "name it 'out.csv'"]),
+        (["--out", "out.parquet", "--format", "csv"], ["'out.parquet'", "csv", "rename"]),
         (["--out", "out"], ["'out'", "--format"]),
         (["--json", "--format", "csv"], ["--json", "--format csv"]),
         (["--json", "--out", "out.csv"], ["'out.csv'", "json"]),
         (["--out", "there.csv"], ["there.csv", "exists", "--overwrite"]),
         (["--out", "folder.csv"], ["folder.csv", "the folder"]),
-        (["gone.png"], ["'gone.png'", "does not exist"]),
+        (["gone"], ["'gone'", "does not exist"]),
         (["gone/*.png"], ["'gone/*.png'", "pattern"]),
         (["--null"], ["--null", "add -"]),
     ],
@@ -125,6 +127,38 @@ def test_images_are_found_in_archives_and_manifests(predict, letters: Path, tmp_
     assert [row["path"] for row in rows[20:]] == [f"{letters}/03.png", f"{letters}/gone.png"]
     assert rows[20]["label"] == next(row["label"] for row in rows if row["path"] == "03.png")
     assert rows[21]["error"] and errors == "1 of 22 images could not be decoded; the output says why\n"
+
+
+def test_a_missing_image_among_others_has_a_row_with_the_reason(predict, letters: Path, tmp_path: Path) -> None:
+    good, gone = letters / "00.png", tmp_path / "gone.png"
+    code, out, errors = predict(gone, good, "--format", "jsonl")
+    rows = [json.loads(line) for line in out.splitlines()]
+    assert code == 0 and [row["path"] for row in rows] == [str(gone), str(good)]
+    assert rows[0]["error"] and "error" not in rows[1]
+    assert errors == "1 of 2 images could not be decoded; the output says why\n"
+    for missing in ([gone], [gone, tmp_path / "other.png"], [good, tmp_path / "*.jpg"], [good, tmp_path / "gone"]):
+        code, out, errors = predict(*missing)
+        assert (code, out) == (2, "") and ("does not exist" in errors or "files that match" in errors)
+    broken = tmp_path / "broken.png"
+    broken.write_bytes(b"no image")
+    assert predict(gone, broken)[0] == 1
+
+
+def test_an_image_that_a_table_names_several_times_is_predicted_once(predict, letters: Path, tmp_path: Path) -> None:
+    names = ["03", "01", "03", "gone", "01", "03"]
+    table = tmp_path / "boxes.csv"
+    table.write_text("path,x\n" + "".join(f"{letters}/{name}.png,{row}\n" for row, name in enumerate(names)))
+    code, out, errors = predict(table, "--format", "csv")
+    assert [Path(row["path"]).stem for row in csv.DictReader(out.splitlines())] == ["03", "01", "gone"]
+    assert code == 0 and f"3 rows of {table} repeat others and count once\n" in errors
+    # Names that the user gives are answered as often as they are given.
+    first = letters / "00.png"
+    code, out, errors = predict(first, first, table, "--format", "csv", "--quiet")
+    assert len(out.splitlines()) == 6 and errors == ""
+
+
+def test_the_file_may_have_an_ending_of_ones_own(predict, letters: Path, tmp_path: Path) -> None:
+    assert predict(letters, "--out", tmp_path / "out.mine", "--format", "csv")[0] == 0
 
 
 def test_the_exit_code_is_1_when_no_image_could_be_decoded(predict, tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """Images and labels passed as objects: what is accepted, and the errors for what is not."""
 
 import io
+import re
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ from graft.data.handed_over import HandedOver
 from graft.errors import DataError, ImageError, InputError
 from graft.images.decoding import decode
 from graft.images.handed_over import as_read
+from graft.workflows import prepare
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (9, 7, 3), np.uint8)
 
@@ -229,3 +231,47 @@ def test_what_an_audit_finds_can_be_left_out(tmp_path: Path) -> None:
         audit.dataset.without(audit.findings, also=["darc"])
     with pytest.raises(InputError, match="about these 2 images"):
         graft.Dataset.from_arrays(images[:2], ["a", "b"]).without(audit.findings)
+
+
+@pytest.fixture
+def patients(tmp_path: Path) -> pandas.DataFrame:
+    """A table of 24 images of 12 patients in 3 folds."""
+    rows = []
+    for number in range(24):
+        path = tmp_path / f"{number:02}.png"
+        Image.fromarray(PIXELS + number).save(path)
+        rows.append((str(path), "ab"[number // 2 % 2], f"p{number // 2}", number % 3))
+    return pandas.DataFrame(rows, columns=["path", "label", "patient_id", "fold"])
+
+
+def test_a_frame_gets_the_notes_of_the_same_table_on_what_it_leaves_unused(
+    patients: pandas.DataFrame, tmp_path: Path
+) -> None:
+    patients.to_csv(tmp_path / "table.csv", index=False)
+    of_table = [note for note in graft.Dataset.from_table(tmp_path / "table.csv").notes if "not used" in note]
+    of_frame = list(prepare.open_images(patients).notes)
+    assert len(of_table) == 2 and of_frame == [re.sub("-column '", " '", note) for note in of_table]
+    # A column of any name, and one that a table would use.
+    renamed = patients.rename(columns={"patient_id": "slide", "fold": "weather"})
+    renamed["is_valid"] = [number > 15 for number in range(24)]
+    notes = graft.Dataset.from_frame(renamed).notes
+    assert ["--group 'slide'" in note for note in notes] == [False, True] and "--split 'is_valid'" in notes[0]
+    # What is used, and what cannot be read as text, is no news.
+    others = renamed.drop(columns="is_valid").assign(mask=[PIXELS, 1] * 12, made=pandas.Timestamp("2020-01-01"))
+    assert graft.Dataset.from_frame(others, group="slide").notes == ()
+    in_memory = graft.Dataset.from_frame(patients.assign(path=[PIXELS] * 24))
+    assert list(in_memory.notes) == of_frame
+
+
+def test_a_column_of_a_frame_says_which_images_belong_together(patients: pandas.DataFrame) -> None:
+    for name in ("patient_id", "Patient ID"):
+        dataset = prepare.open_images(graft.DataOptions(patients, group=name))
+        assert set(dataset.group_names) == {f"p{number}" for number in range(12)}
+        assert not any("patient_id" in note for note in dataset.notes)
+    by_rule = prepare.open_images(graft.DataOptions(patients, group=r"/(\d)\d\.png"))
+    assert set(by_rule.group_names) == {"0", "1", "2"}
+    assert len(prepare.open_images(graft.DataOptions(patients, group="folder")).group_names) == 1
+    with pytest.raises(InputError, match="a column of the manifest"):
+        prepare.open_images(graft.DataOptions(patients, group="nobody"))
+    options = graft.DataOptions(patients[:12], group="patient_id", val=patients[12:])
+    assert set(prepare.open_images(options).group_names) == {f"p{number}" for number in range(12)}

@@ -365,10 +365,22 @@ def test_an_array_of_paths_is_a_list_of_paths(classifier: Classifier, images: li
 def test_what_has_names_for_its_images_is_refused_whole(classifier: Classifier, images: list) -> None:
     pandas = pytest.importorskip("pandas")
     paths = [str(path) for path, _ in images[:2]]
-    for given in (dict(enumerate(paths)), pandas.DataFrame({"path": paths})):
+    for given in (dict(enumerate(paths)), pandas.DataFrame({"row": paths})):
         with pytest.raises(InputError, match=r"got a (dict|DataFrame): give its values, or its column of paths"):
             classifier.predict(given)
     assert classifier.predict(pandas.Series(paths)) == classifier.predict(paths)
+
+
+def test_a_data_frame_with_a_column_of_paths_is_predicted_row_by_row(classifier: Classifier, images: list) -> None:
+    pandas = pytest.importorskip("pandas")
+    paths = [str(path) for path, _ in images[:2]] * 2
+    expected = classifier.predict(paths)
+    for name in ("path", "File", "image"):
+        frame = pandas.DataFrame({"label": ["?"] * 4, name: paths}, index=[7, 3, 2, 9])
+        assert classifier.predict(frame) == expected
+        assert (classifier.predict_proba(frame) == classifier.predict_proba(paths)).all()
+    gone = classifier.predict(pandas.DataFrame({"path": [paths[0], None, "gone.png"]}))
+    assert [each.error is None for each in gone] == [True, False, False]
 
 
 def test_one_image_of_pil_may_be_given_many_times(classifier: Classifier, tmp_path: Path) -> None:

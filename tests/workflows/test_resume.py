@@ -68,6 +68,16 @@ def test_a_run_folder_alone_is_enough(
     assert not (interrupted / ".lock").exists()
 
 
+def test_a_run_goes_on_in_no_other_folder_than_its_own(interrupted: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    with pytest.raises(InputError, match=r"leave `out` out, or copy the folder there first and resume the copy"):
+        train(interrupted, out=other, resume=True, quiet=True)
+    assert not other.exists()
+    assert train(interrupted, out=interrupted / ".." / "run", resume=True, quiet=True).folder == interrupted
+    shutil.copytree(interrupted, other)
+    assert train(other, out=other, resume=True, quiet=True).folder == other
+
+
 def test_the_same_base_is_known_by_its_content_whatever_it_is_called(interrupted: Path, tmp_path: Path) -> None:
     same = tmp_path / "renamed.safetensors"
     shutil.copy(BUNDLED / "latin_letters.safetensors", same)

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import numpy as np
+import pandas
 import pytest
 from written_letters import write_letters
 
@@ -49,6 +50,8 @@ def test_an_evaluation_lists_its_mistakes_worst_first_and_counts_them_in_its_con
     for each in answers:
         counted[found.classes.index(each.label), found.classes.index(each.answer)] += 1
     assert (found.scores.confusion == counted).all() and len(wrong) == 15 - np.trace(counted)
+    frame = pandas.DataFrame(answers)
+    assert frame.right.tolist() == (frame.label == frame.answer).tolist() == [each.right for each in answers]
     assert repr(wrong) == f"ImageAnswers({len(wrong)} images, {len(wrong)} answered wrongly)"
     assert wrong._repr_html_().count("<tr>") == len(wrong) + 1
 

@@ -228,7 +228,7 @@ def find_copies(dataset: Dataset, looks: Looks, reporter: Reporter, levels: Leve
     found = alike(looks, cache_folder() / LOOKS, reporter)
     whole = together(dataset.splits.values())
     same = confirmed(whole, looks, found, cache_folder() / LOOKS, reporter, levels)
-    fine = fine_copies(whole, looks, cache_folder() / LOOKS, reporter, levels)
+    fine = fine_copies(whole, looks, cache_folder() / LOOKS, reporter, levels, found.limit)
     reporter.step("comparing", 1, 1)
     return Copies(np.concatenate([*of_copies, found.pairs[same], fine.pairs]), found.pairs[~same], fine.left)
 

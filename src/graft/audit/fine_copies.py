@@ -16,6 +16,7 @@ import numpy as np
 from graft.audit.aligning import detail
 from graft.audit.confirming import SIDE, Comparison, compare_squares, halved, shows_the_same, square
 from graft.audit.duplicates import COLOUR_TOLERANCE, MOST_CANDIDATES, by_contrast, limit_of
+from graft.audit.duplicates import LIMITS as NEAR_LIMITS
 from graft.audit.looking import Looks
 from graft.audit.measuring import LUMA
 from graft.data.dataset import Images
@@ -25,8 +26,8 @@ from graft.images.levels import Levels
 from graft.progress import NOBODY, Reporter
 
 # Between the levels of the darkest and the lightest parts of an image (`Measures.bright` and `dark`), in [0, 1]; with
-# less there is nothing to compare.
-LEAST_RANGE = 8 / 255
+# less, as in a photograph of the dark, there is little but noise to compare.
+LEAST_RANGE = 16 / 255
 # Images that are compared, each with every other, in 0.3 GB. Where all are alike, this takes two minutes.
 MOST_IMAGES = 4096
 # Side in px, at SIDE, of the tiles whose colour is compared.
@@ -60,10 +61,12 @@ def fine_copies(
     cache: Path | None = None,
     reporter: Reporter = NOBODY,
     levels: Levels = (),
+    near_limit: float = NEAR_LIMITS[0],
 ) -> FineCopies:
     """Find copies among images that have contrast but a flat thumbnail; beyond MOST_IMAGES they are not compared.
 
-    Deep samples are read by `levels`. With `cache`, a folder, the pairs are kept for the same images in the same order.
+    If the other images are alike by nature, so that `alike` has a low `near_limit`, so may these be. Deep samples are
+    read by `levels`. With `cache`, a folder, the pairs are kept for the same images in the same order.
     """
     _, flat = by_contrast(looks)
     fine = flat[looks.dark[flat] - looks.bright[flat] >= LEAST_RANGE]
@@ -71,19 +74,19 @@ def fine_copies(
     if len(rows) < 2:
         return FineCopies(np.empty((0, 2), np.int64), left)
     if cache is None:
-        return FineCopies(_pairs(images, looks, rows, levels), left)
-    named = looks.digest[rows].tobytes() + str((NUMBERS, *levels)).encode()
+        return FineCopies(_pairs(images, looks, rows, levels, near_limit), left)
+    named = looks.digest[rows].tobytes() + str((NUMBERS, near_limit, *levels)).encode()
     path = cache / f"fine-{hashlib.blake2b(named, digest_size=10).hexdigest()}"
     kept = read_kept(path, reporter)
     if kept is not None:
         return FineCopies(rows[np.frombuffer(kept.content, np.int64).reshape(-1, 2)], left)
-    pairs = _pairs(images, looks, rows, levels)
+    pairs = _pairs(images, looks, rows, levels, near_limit)
     # Stored as numbers among the compared images, since equal contents may come and go.
     keep(path, np.searchsorted(rows, pairs).data, reporter)
     return FineCopies(pairs, left)
 
 
-def _pairs(images: Images, looks: Looks, rows: np.ndarray, levels: Levels) -> np.ndarray:
+def _pairs(images: Images, looks: Looks, rows: np.ndarray, levels: Levels, near_limit: float) -> np.ndarray:
     from threadpoolctl import threadpool_limits
 
     with threadpool_limits(1, user_api="blas"), ThreadPoolExecutor(available_cores(), "confirm") as pool:
@@ -107,7 +110,7 @@ def _pairs(images: Images, looks: Looks, rows: np.ndarray, levels: Levels) -> np
 
         blocks = [*pool.map(judge, range(0, len(candidates), _PAIRS)), np.empty((3, 0), np.float32)]
     seen = Comparison(*np.concatenate(blocks, 1))
-    limit = limit_of(seen.remainder, len(rows), LIMITS, OF_FOUND)
+    limit = min(limit_of(seen.remainder, len(rows), LIMITS, OF_FOUND), LIMITS[0] * near_limit / NEAR_LIMITS[0])
     return np.asarray(rows[candidates[shows_the_same(seen) & (seen.remainder <= limit)]])
 
 

@@ -32,7 +32,7 @@ from graft.cli import (
     tune,
     walk,
 )
-from graft.cli.other_names import in_graft
+from graft.cli.other_names import for_places, in_graft
 from graft.cli.output import say, writing_result
 from graft.errors import GraftError
 from graft.names import readable
@@ -207,13 +207,17 @@ def _explained(error: Exception) -> tuple[str, int]:
 
 
 def _with_hint(error: Any) -> str:
-    """Return the message of a wrong call, and for an option of another tool what to use here."""
+    """Return the message of a wrong call, and what to use here for an option of another tool, or for two places."""
     option = getattr(error, "option_name", None)
     if option and error.ctx:
         hint = in_graft(option, {name for each in error.ctx.command.params for name in each.opts})
         if hint:
             return f"no such option: {option} ({hint})"
-    return str(error.format_message())
+    message = str(error.format_message())
+    if error.ctx and message.startswith("Got unexpected extra argument"):
+        hint = for_places(error.ctx.command.name, "--resume" in sys.argv)
+        return f"{message.rstrip('.')}: {hint}" if hint else message
+    return message
 
 
 def _end(sentence: str, code: int, kind: str = "error: ") -> NoReturn:

@@ -44,6 +44,24 @@ NEEDLESS = {
 }
 
 
+# What to say to more places than a command takes.
+ONE_PLACE = {
+    "audit": "it takes the images alone: splits that lie apart are given with --val and --test",
+    "compare": "it takes images alone and trains on them: `graft report A B` compares two runs, and `graft evaluate A "
+    "B DATA` measures both on the same images",
+    "train": "it takes the images alone: splits that lie apart are given with --val and --test",
+}
+RESUMED = (
+    "--resume takes the run alone: `graft train --resume RUN`; where the data have moved, `graft train DATA --resume "
+    "--out RUN`"
+)
+
+
+def for_places(command: str, resume: bool) -> str:
+    """Return what to do where a command was given more places than it takes; empty if there is nothing to say."""
+    return RESUMED if command == "train" and resume else ONE_PLACE.get(command, "")
+
+
 def in_graft(option: str, own: set[str]) -> str:
     """Return a hint for an option of another tool, given the command's `own` ones; empty if there is none."""
     if (renamed := RENAMED.get(option)) in own:

@@ -138,7 +138,7 @@ def predict(
     wanted = work.Wanted(chosen, out, min(top, len(classifier.classes)), views, rule, more)
     if out is not None and done:
         known = check_remembered(out, work.job_of(run, classifier, wanted))
-        rows = work.check_finished(out, chosen, gather(images, read_names(sys.stdin.buffer, null)))
+        rows = work.check_finished(out, chosen, gather(images, read_names(sys.stdin.buffer, null), some_missing=True))
         unknown = "" if known else " (of which model and options is not recorded)"
         note(f"{out} has a row for each of {counted(rows, 'image')}{unknown}: nothing is left to do", quiet)
         return
@@ -151,7 +151,7 @@ def predict(
             folder = watch.expanduser()
             work.watch(classifier, folder, wanted, job, resume=resume, overwrite=overwrite, reporter=reporter)
             return
-        given = gather(images, read_names(sys.stdin.buffer, null), reporter)
+        given = gather(images, read_names(sys.stdin.buffer, null), reporter, some_missing=True)
         count = work.predict(classifier, given, wanted, job, resume=resume, overwrite=overwrite, reporter=reporter)
     if count.with_nul:
         note("names on stdin have NUL in them, as those of find -print0: add -0 to read each up to there", quiet)
@@ -200,7 +200,7 @@ def _predict_on_ray(
     out = out.expanduser()
     _check_outside(out, images)
     with at_work(quiet) as reporter:
-        given = gather(images, read_names(sys.stdin.buffer, null), reporter)
+        given = gather(images, read_names(sys.stdin.buffer, null), reporter, some_missing=True)
         done = predict_on_ray(run, given, out, asked, processes=processes, address=address, reporter=reporter)
     if json:
         print_json({"out": str(out), **asdict(done)})

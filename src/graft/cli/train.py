@@ -195,7 +195,8 @@ def train(
 
     from graft.workflows.ahead import looking_ahead
 
-    if audit and not resume:
+    # A program that calls this function has no context.
+    if audit and not resume and context is not None:
         context.with_resource(looking_ahead(data, group, split_file, table, val, test))
     from graft.training.joining import follows
     from graft.training.recipe import Recipe

@@ -16,12 +16,14 @@ from graft.data.dataset import WHOLE, Dataset, Images, class_order
 from graft.data.label_sets import as_cell
 from graft.data.opening import finished
 from graft.data.readers.column_names import find_columns
+from graft.data.readers.column_names import named as columns_named
 from graft.data.readers.columns import arrange_rows, as_text, as_weights
 from graft.data.readers.folder import Files
 from graft.data.readers.remote import Addresses, is_address
 from graft.data.readers.several_labels import refuse_twice, together_by_path
 from graft.data.readers.table import arrange_table
 from graft.data.unlabelled import one_image
+from graft.data.unused_columns import notes_on_unused
 from graft.errors import DataError, ImageError
 from graft.given import native
 from graft.images.handed_over import ACCEPTED, as_read, is_open_file, is_tensor, named, taken_in
@@ -154,6 +156,9 @@ def from_frame(
         columns["label"] = cells_of(np.array([_column(frame, column) for column in label]).T, list(label))
     things = columns.pop("path")
     table = _text_table(columns, name)
+    labels = [label] if isinstance(label, str) else label
+    used = {column for column in (path, split, group, weight, *labels) if column is not None}
+    notes = notes_on_unused(name, _names(frame), frame.__getitem__, used, table)
     if all(thing is None or isinstance(thing, str | os.PathLike | float) for thing in things):
         import pyarrow
 
@@ -161,14 +166,15 @@ def from_frame(
         table = table.add_column(0, "path", pyarrow.chunked_array([pyarrow.array(paths, pyarrow.large_binary())]))
         if multi_label:
             table = together_by_path(table)
-        return finished(arrange_table(name, Path(root).expanduser().absolute(), table), multi_label=multi_label)
-    return finished(arrange_rows(name, HandedOver(_things(things)), table), multi_label=multi_label)
+        place = Path(root).expanduser().absolute()
+        return finished(arrange_table(name, place, table, notes), multi_label=multi_label)
+    return finished(arrange_rows(name, HandedOver(_things(things)), table, notes=notes), multi_label=multi_label)
 
 
-def from_named_columns(frame: Frame, *, multi_label: bool = False) -> Dataset:
+def from_named_columns(frame: Frame, *, group: str | None = None, multi_label: bool = False) -> Dataset:
     """Read a data frame whose columns are named as in a table: `path`, `label`, optionally `split`, `group`, `weight`.
 
-    Raises DataError if `path` or `label` is missing.
+    `group` is the column of groups if it has another name. Raises DataError if `path` or `label` is missing.
     """
     names = [str(name) for name in frame.columns]
     roles = {role: names[place] for role, place in find_columns(names).items()}
@@ -179,7 +185,21 @@ def from_named_columns(frame: Frame, *, multi_label: bool = False) -> Dataset:
             f'{", ".join(map(repr, names)) or "none"}: name them as in graft.Dataset.from_frame(frame, path="file", '
             'label="class")'
         )
+    if group is not None:
+        roles["group"] = group
     return from_frame(frame, **roles, multi_label=multi_label)
+
+
+def images_column(frame: Frame) -> str | None:
+    """Return the column of images of a data frame, with or without labels; None if no column is named as one."""
+    names = [str(name) for name in frame.columns]
+    return next((names[place] for role, place in find_columns(names).items() if role == "path"), None)
+
+
+def column_of(frame: Frame, name: str) -> str | None:
+    """Return the column of a data frame that is called so, whatever the case and punctuation; None if there is none."""
+    names = [str(each) for each in frame.columns]
+    return name if name in names else next((names[place] for place in columns_named(names, [name])), None)
 
 
 def from_torch(dataset: Any, *, name: str | None = None) -> Dataset:
@@ -404,8 +424,12 @@ def _label(label: Any, number: int) -> str:
     )
 
 
+def _names(frame: Any) -> list[Any]:
+    return list(getattr(frame, "columns", frame.keys() if isinstance(frame, Mapping) else ()))
+
+
 def _column(frame: Any, column: str) -> list[Any]:
-    names = list(getattr(frame, "columns", frame.keys() if isinstance(frame, Mapping) else ()))
+    names = _names(frame)
     if not isinstance(column, str) or column not in names:
         raise DataError(
             f"expected the column {column!r} in the frame, got {', '.join(map(repr, names)) or named(frame)}: name the "

@@ -114,8 +114,11 @@ class Claims:
 
     def _write_new(self, path: Path) -> None:
         """Write this process's facts to a new file. Raises FileExistsError if it exists."""
-        with path.open("x", encoding="utf-8") as file:
-            json.dump({**me(), **self._facts}, file)
+        # All at once: a process that is killed in between leaves a claim that does not say whose it is, and that others
+        # have to wait for until it is old.
+        told = json.dumps({**me(), **self._facts}).encode()
+        with path.open("xb", buffering=0) as file:
+            file.write(told)
 
     def _keep_alive(self) -> None:
         while not self._ended.wait(BEAT_SECONDS):

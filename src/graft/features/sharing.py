@@ -180,10 +180,12 @@ def _agree(work: Work, claims: Claims) -> None:
     Raises GraftError while other processes work with other versions.
     """
     path, own = work.folder / "begun.json", _versions()
+    told = json.dumps({**me(), "versions": own}).encode()
     while True:
         try:
-            with path.open("x", encoding="utf-8") as file:
-                json.dump({**me(), "versions": own}, file)
+            # All at once, so that hardly any process is killed in between.
+            with path.open("xb", buffering=0) as file:
+                file.write(told)
             return
         except FileExistsError:
             begun = _read(path)
@@ -199,7 +201,7 @@ def _agree(work: Work, claims: Claims) -> None:
         # No process with other versions is left, or the first was killed while writing its record.
         for piece in work.pieces:
             remove(work.done(piece))
-        write_aside(path, lambda file: file.write(json.dumps({**me(), "versions": own}).encode()))
+        write_aside(path, lambda file: file.write(told))
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -14,12 +15,16 @@ import numpy as np
 
 from graft.data.dataset import Images
 from graft.data.handed_over import HandedOver
+from graft.data.readers.folder import Files
 from graft.data.readers.hub_dataset import PREFIX
 from graft.data.readers.remote import is_address
 from graft.data.unlabelled import one_image, open_images
+from graft.endings import IMAGE_ENDING
 from graft.errors import ImageError, InputError
+from graft.given import expanded
 from graft.images.containers import JPEG, PNG
 from graft.progress import NOBODY, Reporter
+from graft.words import counted
 
 # Bytes of stdin read at a time.
 BLOCK = 2**16
@@ -85,18 +90,53 @@ def _of_line(line: str) -> Images:
         return Images(refused, np.zeros(1, np.int64), np.full(1, -1, np.int64))
 
 
-def gather(arguments: Sequence[str], lines: Iterable[str] = (), reporter: Reporter = NOBODY) -> Gathered:
+def gather(
+    arguments: Sequence[str], lines: Iterable[str] = (), reporter: Reporter = NOBODY, *, some_missing: bool = False
+) -> Gathered:
     """Return the images that the arguments name, each treated according to its kind.
 
     An argument is an image, a folder (at any depth), a pattern like `*.jpg`, a URL, anything else that `open_images`
     knows, or `-` for paths and URLs in `lines`. Raises InputError for a path that does not exist, a pattern without
-    matches, and what cannot be read; in `lines`, such errors are reported in place of the image. `reporter` receives
-    the files in folders that are skipped because their names are not those of images.
+    matches, and what cannot be read; in `lines`, such errors are reported in place of the image. With `some_missing`,
+    an argument named as an image that does not exist is reported in its place, too, unless all are missing. `reporter`
+    receives the files in folders that are skipped because their names are not those of images, and how many rows of a
+    table repeat others, which count once.
     """
+    missing = [argument for argument in arguments if some_missing and _is_missing_image(argument)]
+    forgiven = frozenset(missing) if len(missing) < len(arguments) else frozenset()
     parts: list[Images | Iterable[str]] = []
     for argument in arguments:
-        parts += [lines] if argument == STDIN else [open_images(each, reporter) for each in _matches(argument)]
+        if argument == STDIN:
+            parts.append(lines)
+        elif argument in forgiven:
+            parts.append(one_image(expanded(argument)))
+        else:
+            parts += [_each_once(open_images(each, reporter), each, reporter) for each in _matches(argument)]
     return Gathered(parts)
+
+
+def _is_missing_image(argument: str) -> bool:
+    """Whether an argument can only be meant as an image, by the ending of its name, and there is none."""
+    named_as_such = re.search(IMAGE_ENDING, argument) is not None and not _is_pattern(argument)
+    return named_as_such and not _is_remote(argument) and not os.path.lexists(expanded(argument))
+
+
+def _each_once(images: Images, place: str, reporter: Reporter) -> Images:
+    """Return the images that a place names, each once: a table may have a row for each box or each annotator."""
+    if not isinstance(images.source, Files) or len(images) < 2:
+        return images
+    paths = images.source.paths.take(images.rows)
+    number = paths.dictionary_encode().indices.to_numpy()
+    first = np.zeros(len(images), bool)
+    first[np.unique(number, return_index=True)[1]] = True
+    # Rows without a path repeat nothing.
+    kept = first | np.array([not path for path in paths.to_pylist()])
+    repeating = int((~kept).sum())
+    if not repeating:
+        return images
+    one, many = f"row of {place} repeats another and counts", f"rows of {place} repeat others and count"
+    reporter.note(f"{counted(repeating, one, many)} once")
+    return images.take(np.flatnonzero(kept))
 
 
 def read_names(file: IO[bytes], null: bool = False) -> Iterator[str]:
@@ -128,9 +168,17 @@ def _without_ends(names: Iterable[bytes], null: bool) -> Iterator[bytes]:
     return filter(None, names if null else (name.rstrip(b"\r") for name in names))
 
 
+def _is_remote(argument: str) -> bool:
+    return is_address(argument) or argument.startswith(PREFIX)
+
+
+def _is_pattern(argument: str) -> bool:
+    return any(character in argument for character in "*?[")
+
+
 def _matches(argument: str) -> list[str]:
     """Return the places that an argument stands for: itself, or the matches of its pattern."""
-    if is_address(argument) or argument.startswith(PREFIX):
+    if _is_remote(argument):
         return [argument]
     path = argument
     # `~nobody` has no home folder and may well be a file of that name.
@@ -138,7 +186,7 @@ def _matches(argument: str) -> list[str]:
         path = str(Path(argument).expanduser())
     if os.path.lexists(path):
         return [path]
-    if not any(character in argument for character in "*?["):
+    if not _is_pattern(argument):
         raise InputError(
             f"expected an image, a folder, an archive, a manifest, an address or - for names on stdin, got "
             f"{argument!r}, which does not exist: check the path"

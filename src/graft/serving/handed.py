@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image
 
 from graft.data.dataset import Dataset, Images, together
-from graft.data.handed_over import Frame, HandedOver
+from graft.data.handed_over import Frame, HandedOver, images_column
 from graft.data.unlabelled import open_images
 from graft.errors import ImageError, InputError
 from graft.images.handed_over import ACCEPTED, is_open_file, is_tensor, named, said_by, taken_in
@@ -53,13 +53,16 @@ class Given(HandedOver):
 def one_by_one(images: Any) -> Iterator[Any]:
     """Yield what `predict` was given, image by image; open files are read as they come.
 
-    A folder, an archive or a `Dataset` stands for all its images; one array (n, H, W, 3) or tensor (n, 3, H, W) is n
+    A folder, an archive or a `Dataset` stands for all its images, and a data frame for those in its column `path`, or
+    of another name that a table may have for it; one array (n, H, W, 3) or tensor (n, 3, H, W) is n
     images, an array (n,) of paths is n paths, and anything that is itself an image is one. Raises InputError at once
     for anything else.
     """
     if isinstance(images, str) and not images:
         raise InputError("expected an image or several, got an empty text: give a path, or . for the current folder")
-    if isinstance(images, Mapping | Frame):
+    if isinstance(images, Frame) and (column := images_column(images)) is not None:
+        images = list(images[column])
+    elif isinstance(images, Mapping | Frame):
         raise InputError(
             f"expected {ACCEPTED}, or several of these, got {named(images)}: give its values, or its column of paths, "
             "as a list"

@@ -156,8 +156,8 @@ class Classifier:
 
         An image is a path, a URL, an encoded file as bytes, an open file, a PIL image, pixels (H, W), (H, W, 3) or
         (H, W, 4) in RGB, or a tensor (3, H, W), of uint8 or of floats from 0 to 1. `images` is one or several of these,
-        pixels (n, H, W), (n, H, W, 3) or (n, 3, H, W) as n images, a folder with all images at any depth, or a
-        `graft.Dataset`.
+        pixels (n, H, W), (n, H, W, 3) or (n, 3, H, W) as n images, a folder with all images at any depth, a
+        `graft.Dataset`, or a data frame with a column `path`.
 
         With an `error_budget`, for example 0.02 or "2%", answers below a confidence threshold are withheld, so that at
         most that share of the given ones is wrong, with 95 % confidence. `sets`, for example "90%", adds to each

@@ -34,6 +34,8 @@ ENDINGS = {
     ".parquet": "parquet",
 }
 FORMATS = tuple(dict.fromkeys(ENDINGS.values()))
+# Extensions of files that hold something else than any of these formats, which no program would open.
+OTHER_ENDINGS = (".xlsx", ".xls", ".ods", ".arrow", ".feather", ".xml", ".html", ".yaml", ".yml", ".npy", ".npz", ".db")
 ROWS_PER_GROUP = 10_000
 # Optional fields of a prediction; CSV, TSV and Parquet give each a column.
 MORE = ("likeliest", "abstained", "set", "distance")
@@ -68,6 +70,11 @@ def choose_format(asked: str | None, out: Path | None) -> str:
         raise InputError(
             f"expected a name that ends in one of {', '.join(ENDINGS)} for --out, got {out.name!r}: rename it, or say "
             "what to write with --format"
+        )
+    if asked is not None and out.suffix.lower() in OTHER_ENDINGS:
+        raise InputError(
+            f"expected --out to end as its format does, got {out.name!r} for {asked}, which is none of it: name it "
+            f"{out.with_suffix(next(ending for ending, each in ENDINGS.items() if each == asked)).name!r}"
         )
     if asked is not None and meant not in (None, asked):
         raise InputError(

@@ -30,6 +30,9 @@ PREPROCESSING_FILE = "preprocessing.json"
 CALIBRATION_FILE = "calibration.json"
 DOMAIN_FILE = "domain.safetensors"
 CARD_FILE = "README.md"
+# The files that decide a model's answers, and all that are written in its folder.
+DECIDING_FILES = (CONFIG_FILE, TENSORS_FILE, LABELS_FILE, PREPROCESSING_FILE, CALIBRATION_FILE, DOMAIN_FILE)
+MODEL_FILES = (*DECIDING_FILES, CARD_FILE)
 # The prefix of a repository on the Hub.
 HUB = "hf:"
 # Lies beside the model folder of a run, from before its training on.
@@ -59,8 +62,7 @@ def files_digest(files: Iterable[Path]) -> str:
 
 def folder_digest(folder: Path) -> str:
     """Return a digest of everything in a model folder that decides its answers. Raises WeightsError."""
-    names = (CONFIG_FILE, TENSORS_FILE, LABELS_FILE, PREPROCESSING_FILE, CALIBRATION_FILE, DOMAIN_FILE)
-    return files_digest(folder / name for name in names)
+    return files_digest(folder / name for name in DECIDING_FILES)
 
 
 def digest_of(place: Path) -> str:

@@ -1,7 +1,7 @@
 """Compare two classifiers on the same labelled images."""
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -68,6 +68,8 @@ def evaluate_two(
     known_only = truth(known_only, "--known-only")
     names = (path(first, "RUN_A"), path(second, "RUN_B"))
     with reporting(reporter, quiet) as told:
+        # Both look at the same data, of which the same is to be said.
+        told = replace(told, note=told.note_once)
         one, two = (answer(BaseOptions(each), data, split, None, known_only, engine, precision, told) for each in names)
     refuse_several_labels(one.base.thresholds is not None, "a comparison of two")
     if set(one.base.classes or ()) != set(two.base.classes or ()):

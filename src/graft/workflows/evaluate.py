@@ -9,6 +9,7 @@ import numpy as np
 
 from graft.audit.slicing import slices_of
 from graft.data.dataset import TEST, VAL, WHOLE, Dataset, Images, counts, relabel, used_classes
+from graft.data.readers.split_names import SPLIT_FOLDERS
 from graft.errors import DataError, InputError, did_you_mean
 from graft.evaluation.calibration import softmax
 from graft.evaluation.label_scores import sigmoid
@@ -310,6 +311,10 @@ def _in_the_same_classes(dataset: Dataset, base: Base, class_map: str | Path | N
 
 def _choose_split(asked: str | None, present: tuple[str, ...]) -> str:
     if asked is not None:
+        # As in the names of folders, `validation` is val.
+        meant = SPLIT_FOLDERS.get(asked.strip().lower(), asked)
+        if asked not in present and meant in present:
+            return meant
         if asked not in present:
             raise InputError(
                 f"expected one of the splits {', '.join(present)} for --split, got {asked!r}"

@@ -33,11 +33,9 @@ class ImageAnswer:
     answer: str
     probability: float
     probability_of_label: float
+    # A field and no property, so that a data frame of answers has it.
+    right: bool
     trained_on: bool
-
-    @property
-    def right(self) -> bool:
-        return self.label == self.answer
 
 
 class ImageAnswers(list[ImageAnswer]):
@@ -124,6 +122,7 @@ class Evaluation:
                 answer=classes[best[row]],
                 probability=float(answered.probabilities[row, best[row]]),
                 probability_of_label=float(answered.probabilities[row, label]),
+                right=bool(best[row] == label),
                 trained_on=bool(answered.seen[row]),
             )
             for row in rows

@@ -12,7 +12,7 @@ from graft.audit.looking import Looks
 from graft.data.apart import join_apart
 from graft.data.dataset import TEST, VAL, Dataset
 from graft.data.depths import levels_of, note_on_levels, note_on_strange_levels
-from graft.data.handed_over import Frame, Given, from_arrays, from_named_columns
+from graft.data.handed_over import Frame, Given, column_of, from_arrays, from_named_columns
 from graft.data.opening import finished, open_dataset
 from graft.data.splitting import with_validation
 from graft.data.table_options import TableOptions, checked_table
@@ -49,7 +49,8 @@ class DataOptions:
 
     `path` is any source that `graft.data.opening` knows, or the images themselves: a `Dataset`, `(images, labels)` as
     `Dataset.from_arrays` takes them, or a data frame with the column names of a table. `group` says which images belong
-    together, so that no split divides them: `folder`, a column of the manifest, or a regular expression on paths.
+    together, so that no split divides them: a column of the table or data frame, `folder`, or a regular expression on
+    paths.
     `split_file` assigns images to splits, like the `split.csv` of a run. `table` says what the columns of a table, or
     the names of files, do not say themselves. `val` and `test` are the images of these splits if `path` does not hold
     them: also any source, or in memory if `path` is.
@@ -212,8 +213,12 @@ def checked_data(data: Data) -> DataOptions:
     """
     options = data if isinstance(data, DataOptions) else DataOptions(data)
     several = options.table.multi_label is True
-    given = _images_or_path(options.path, "the images", several)
-    apart = {split: _images_or_path(each, f"--{split}", several) for split, each in _apart(options).items()}
+    group = None if options.group is None else text(options.group, "--group")
+    given = _images_or_path(options.path, "the images", several, group)
+    apart = {split: _images_or_path(each, f"--{split}", several, group) for split, each in _apart(options).items()}
+    if group is not None and isinstance(options.path, Frame) and column_of(options.path, group) is not None:
+        # The images have their groups now.
+        group = None
     for split, each in apart.items():
         if isinstance(each, Dataset) != isinstance(given, Dataset):
             one, other = ("images", "a path") if isinstance(given, Dataset) else ("a path", "images")
@@ -226,7 +231,7 @@ def checked_data(data: Data) -> DataOptions:
         apart = {}
     return DataOptions(
         given,
-        None if options.group is None else text(options.group, "--group"),
+        group,
         None if options.split_file is None else path(options.split_file, "--split-file"),
         checked_table(options.table),
         **apart,
@@ -238,11 +243,12 @@ def _apart(options: DataOptions) -> dict[str, Any]:
     return {split: each for split, each in ((VAL, options.val), (TEST, options.test)) if each is not None}
 
 
-def _images_or_path(given: Any, option: str, multi_label: bool) -> str | Dataset:
+def _images_or_path(given: Any, option: str, multi_label: bool, group: str | None) -> str | Dataset:
     if isinstance(given, tuple | list) and len(given) == 2 and not isinstance(given[0], str):
         return from_arrays(*given, multi_label=multi_label)
     if isinstance(given, Frame):
-        return from_named_columns(given, multi_label=multi_label)
+        column = None if group is None else column_of(given, group)
+        return from_named_columns(given, group=column, multi_label=multi_label)
     if not isinstance(given, Dataset | str | PathLike):
         came = repr(given) if given is None or isinstance(given, int | float) else named(given)
         advice = "give one of these"

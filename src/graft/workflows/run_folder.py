@@ -94,9 +94,14 @@ def holds_work(folder: Path) -> bool:
 def begun(out: Path | None, data: Path) -> Path:
     """Return the folder of the run to resume: `data` itself, `out`, or the newest in `runs/` with the data's name.
 
-    Raises InputError if there is none.
+    Raises InputError if there is none, and for a run that is to go on in another folder than its own.
     """
     if (data / ARGUMENTS_FILE).is_file():
+        if out is not None and out.resolve() != data.resolve():
+            raise InputError(
+                f"expected a run to go on in its own folder, got {near(data)} to resume and {near(out)} for --out: "
+                "leave --out out, or copy the folder there first and resume the copy"
+            )
         return data.absolute()
     wanted = _wanted(out, data)
     candidates = [wanted]

@@ -11,8 +11,8 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from graft.arrow import binary_array
 from graft.data.dataset import Dataset, Several, Source
-from graft.data.readers.arrow import binary_array
 from graft.data.readers.tree import Listing, arrange
 from graft.errors import DataError
 from graft.on_disk import file_stamp

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from graft.data.readers.arrow import as_numpy
+from graft.arrow import as_numpy
 from graft.endings import NO_IMAGE
 
 if TYPE_CHECKING:

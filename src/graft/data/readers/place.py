@@ -8,8 +8,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from graft.arrow import as_numpy
 from graft.data.dataset import Source
-from graft.data.readers.arrow import as_numpy
 from graft.data.readers.folder import Files
 from graft.data.readers.folder_tree import Tree, grow
 from graft.data.readers.tree import Listing

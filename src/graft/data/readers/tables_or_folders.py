@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from graft.arrow import binary_array
 from graft.class_lists import CODE
 from graft.data.class_naming import renamed
 from graft.data.dataset import TRAIN, WHOLE, Dataset
-from graft.data.readers.arrow import binary_array
 from graft.data.readers.columns import join_tables
 from graft.data.readers.finding_files import FileFinder, splits_of_rows
 from graft.data.readers.folder_tree import are_no_images

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from graft.arrow import as_numpy
 from graft.data.dataset import TEST, TRAIN, VAL, WHOLE, Dataset, Images, Source, class_order
-from graft.data.readers.arrow import as_numpy
 from graft.data.readers.aside import NO_LABELS
 from graft.data.readers.folder_meanings import understand
 from graft.data.readers.folder_tree import Folder, are_no_images, grow

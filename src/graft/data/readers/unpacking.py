@@ -18,9 +18,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from graft.archive_paths import name_without_ending
+from graft.arrow import as_numpy
 from graft.data.dataset import Several, Source
 from graft.data.readers.archive import Members, is_archive, list_archive
-from graft.data.readers.arrow import as_numpy
 from graft.data.readers.folder import Files, list_folder
 from graft.data.readers.folder_tree import are_no_images
 from graft.data.readers.place import Chosen, Place

@@ -9,7 +9,7 @@ import pyarrow
 import pytest
 from PIL import Image
 
-from graft.data.readers.arrow import as_numpy, binary_array
+from graft.arrow import as_numpy, binary_array
 
 
 @pytest.mark.parametrize("kind", [pyarrow.int8(), pyarrow.int32(), pyarrow.uint64(), pyarrow.float32()])
