@@ -12,6 +12,7 @@ from PIL import Image
 
 import graft
 from graft.data.content import content_digest
+from graft.data.depths import levels_of
 from graft.data.handed_over import HandedOver
 from graft.errors import DataError, ImageError, InputError
 from graft.images.decoding import decode
@@ -84,6 +85,18 @@ def test_an_image_of_pil_deeper_than_8_bits_is_as_deep_as_its_file(tmp_path: Pat
     assert (decode(data, levels=levels) == decode((tmp_path / "deep.png").read_bytes(), levels=levels)).all()
 
 
+@pytest.mark.parametrize("shape", [(6, 8), (6, 8, 1)])
+def test_gray_pixels_of_16_bits_are_as_deep_as_their_file(shape: tuple[int, ...], tmp_path: Path) -> None:
+    deep = (np.arange(48).reshape(6, 8) * 80).astype(np.uint16)
+    Image.fromarray(deep).save(tmp_path / "deep.png")
+    data = as_read(deep.reshape(shape).astype(">u2") if len(shape) == 2 else deep.reshape(shape))
+    levels = (("uint16", 0.0, 4095.0),)
+    assert isinstance(data, bytes)
+    assert (decode(data, levels=levels) == decode((tmp_path / "deep.png").read_bytes(), levels=levels)).all()
+    dataset = graft.Dataset.from_arrays([deep.reshape(shape)] * 4, ["a", "b"] * 2)
+    assert levels_of(dataset)[0] == levels_of(graft.Dataset.from_arrays([Image.fromarray(deep)] * 4, ["a", "b"] * 2))[0]
+
+
 @pytest.mark.parametrize(
     ("thing", "said"),
     [
@@ -91,7 +104,8 @@ def test_an_image_of_pil_deeper_than_8_bits_is_as_deep_as_its_file(tmp_path: Pat
         (5, "got an int"),
         (np.zeros((3, 8, 9), np.uint8), "put the channels last"),
         (np.zeros((8, 9, 2), np.uint8), r"shape \(8, 9, 2\)"),
-        (np.zeros((8, 9), np.uint16), "uint16"),
+        (np.zeros((8, 9, 3), np.uint16), "uint16"),
+        (np.zeros((8, 9), np.int16), "int16"),
         (np.zeros((8, 9), bool), "bool"),
         (np.full((8, 9, 3), 7.5), "from 7.5 to 7.5: convert it to uint8"),
         (np.full((8, 9, 3), -2.0), "undo what normalised it"),

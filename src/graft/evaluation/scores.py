@@ -20,7 +20,7 @@ from graft.evaluation.intervals import (
     sums_by_kind,
     wilson_interval,
 )
-from graft.evaluation.ranking import areas, top_accuracy
+from graft.evaluation.ranking import areas, roc_area_interval, top_accuracy
 from graft.evaluation.reliability import (
     Brier,
     Reliability,
@@ -41,8 +41,8 @@ class ClassScore:
     """The scores of one class: its support `n`, recall, precision and F1; None for a ratio over zero images.
 
     `specificity` is the share of the other images that are not called so, as recall, or sensitivity, is of its own that
-    are. Each has its 95 % interval. `roc_area` and `average_precision` rank the class's probability against all other
-    classes.
+    are. `roc_area` and `average_precision` rank the class's probability against all other classes. All but the last
+    have a 95 % interval.
     """
 
     name: str
@@ -57,6 +57,7 @@ class ClassScore:
     average_precision: float | None = None
     specificity: float | None = None
     specificity_ci95: Interval | None = None
+    roc_area_ci95: Interval | None = None
 
     def to_dict(self) -> dict[str, Any]:
         return {
@@ -71,6 +72,7 @@ class ClassScore:
             "precision_ci95": self.precision_ci95 and list(self.precision_ci95),
             "f1_ci95": self.f1_ci95 and list(self.f1_ci95),
             "roc_area": self.roc_area,
+            "roc_area_ci95": self.roc_area_ci95 and list(self.roc_area_ci95),
             "average_precision": self.average_precision,
         }
 
@@ -182,6 +184,12 @@ def score(
     rows = tuple(_class_score(name, confusion, index, *ranks[index]) for index, name in enumerate(classes))
     if groups is not None:
         rows = tuple(_over_groups(rows, labels, answers, groups, sortable))
+    rows = tuple(
+        row
+        if row.roc_area is None
+        else replace(row, roc_area_ci95=roc_area_interval(row.roc_area, column, labels == index, groups))
+        for index, (row, column) in enumerate(zip(rows, probabilities.T, strict=True))
+    )
     balanced, macro_f1 = _intervals_of_means(labels, answers, rows, groups)
     return Scores(
         n=count,

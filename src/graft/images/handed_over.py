@@ -14,7 +14,7 @@ from graft.images.rgb import is_deep, to_rgb
 
 ACCEPTED = (
     "a path, the bytes of a file, pixels (H, W), (H, W, 3) or (H, W, 4) that are uint8 or floats from 0 to 1, a tensor "
-    "(3, H, W) of these, an open file or an image of PIL"
+    "(3, H, W) of these, gray pixels (H, W) of uint16, an open file or an image of PIL"
 )
 # File formats, by Pillow's mode, that keep samples deeper than 8 bits unchanged; TIFF for the other modes.
 _DEEP_FORMS = {"I;16": "PNG"}
@@ -25,7 +25,8 @@ def as_read(thing: Any) -> bytes | np.ndarray:
 
     `thing` is bytes, a PIL image, an array (H, W), (H, W, 1), (H, W, 3) or (H, W, 4), or a tensor (C, H, W), of uint8
     or of floats from 0 to 1, which are rounded to the nearest of 255 steps. Transparency is composited over white. PIL
-    images deeper than 8 bits become the bytes of a file, so that their black and white levels are decided as for files.
+    images deeper than 8 bits, and gray images of uint16, become the bytes of a file, so that their black and white
+    levels are decided as for files.
     Raises ImageError for anything else, and no other error, whatever `thing` itself raises.
     """
     try:
@@ -105,7 +106,7 @@ def _without_mask(array: np.ndarray) -> np.ndarray:
     return array.data
 
 
-def _of_array(array: np.ndarray, wanted: str) -> np.ndarray:
+def _of_array(array: np.ndarray, wanted: str) -> bytes | np.ndarray:
     if array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] not in (1, 3, 4)) or not array.size:
         first = array.ndim == 3 and array.shape[0] in (1, 3, 4)
         raise ImageError(
@@ -120,6 +121,9 @@ def _of_array(array: np.ndarray, wanted: str) -> np.ndarray:
                 f"{'convert it to uint8' if high > 3 and low >= 0 else 'undo what normalised it'}"
             )
         array = np.rint(array.astype(np.float64) * 255).astype(np.uint8)
+    elif array.dtype.newbyteorder("=") == np.uint16 and (array.ndim == 2 or array.shape[2] == 1):
+        # Its black and white levels are decided as for a file of these samples.
+        return _of_pil(Image.fromarray(np.ascontiguousarray(array.reshape(array.shape[:2]), np.uint16)))
     elif array.dtype != np.uint8:
         raise ImageError(
             f"expected an image of uint8, or of floats from 0 to 1, got {array.dtype}: convert it to uint8 first"

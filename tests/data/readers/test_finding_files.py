@@ -8,6 +8,7 @@ import pytest
 
 from graft.data.dataset import Dataset
 from graft.data.opening import open_dataset
+from graft.errors import DataError
 
 
 def plant(root: Path, *names: str) -> None:
@@ -115,3 +116,19 @@ def test_a_missing_image_in_a_folder_of_a_split_is_not_its_namesake_of_another(t
     assert labelled(open_dataset(tmp_path / "x.csv")) == {
         "all": {"train/0.png": "a", "train/1.png": "b", "test/3.png": "b"}
     }
+
+
+def test_where_folders_could_mean_two_things_the_table_beside_them_is_named_too(tmp_path: Path) -> None:
+    for site in ("north", "south"):
+        for day in ("2023-05-17", "2023-05-18"):
+            plant(tmp_path, *(f"{site}/{day}/{number}.png" for number in range(3)))
+    names = [path.relative_to(tmp_path) for path in sorted(tmp_path.rglob("*.png"))]
+    lines = "".join(f"{name},{'fox' if number % 3 else 'deer'},{number}\n" for number, name in enumerate(names))
+    (tmp_path / "species.csv").write_text(f"Datei,Art,w\n{lines}")
+    with pytest.raises(
+        DataError, match=r"label_from=.*; or have the labels read from species\.csv.*label_column='Art'"
+    ):
+        open_dataset(tmp_path)
+    (tmp_path / "species.csv").unlink()
+    with pytest.raises(DataError, match=r"for both together$"):
+        open_dataset(tmp_path)

@@ -104,7 +104,7 @@ def read_place(place: Place, group: str | None, options: TableOptions, split: st
             if elsewhere is None and none and not errors and options.label_from != FOLDER:
                 elsewhere = read_named_after_classes(place)
             if elsewhere is None:
-                raise next(iter(errors.values())) if errors and none else folders
+                raise next(iter(errors.values())) if errors and none else _also_by_table(folders, errors)
             folders, errors = elsewhere, {}
         if errors and (len(folders.classes) < 2 or all(map(is_part, folders.classes))):
             raise next(iter(errors.values()))
@@ -118,6 +118,14 @@ def read_place(place: Place, group: str | None, options: TableOptions, split: st
             refuse_columns(unused, place.root, *_unread_tables(place, unused, errors))
         dataset = replace(folders, notes=(*folders.notes, *notes))
     return divide(place, dataset, lists, split)
+
+
+def _also_by_table(of_folders: DataError, errors: Mapping[Path, InputError]) -> DataError:
+    """Return the error of folders that cannot be read, with why the first table beside them was not read instead."""
+    if not errors:
+        return of_folders
+    file, reason = next(iter(errors.items()))
+    return type(of_folders)(f"{of_folders}; or have the labels read from {file.name}, which was not used: {reason}")
 
 
 def _unread_tables(place: Place, options: TableOptions, errors: Mapping[Path, InputError]) -> tuple[str, str]:
