@@ -4,9 +4,11 @@ import numpy as np
 import pytest
 
 from graft.evaluation import intervals
+from graft.evaluation.error_budget import _chances_of_so_few
 from graft.evaluation.intervals import (
     Interval,
     bootstrap_interval,
+    chance_of_at_most,
     effective_count,
     f1_interval,
     mean_interval,
@@ -94,3 +96,17 @@ def test_the_bootstrap_draws_the_same_images_together_and_one_by_one(monkeypatch
     one_by_one = interval(1)
     for together in (1000, 2**20):
         np.testing.assert_allclose(interval(together), one_by_one, rtol=1e-12)
+
+
+def test_binomial_chances_are_those_of_scipy() -> None:
+    special = pytest.importorskip("scipy.special")
+    random = np.random.default_rng(0)
+    for count in (1, 2, 10, 300, 20_000):
+        for rate in (0.0, 0.01, 0.3, 1.0):
+            wrong = np.cumsum(random.random(count) < rate)
+            for budget in (0.001, 0.02, 0.5, 0.9):
+                expected = special.bdtr(wrong, np.arange(1, count + 1), budget)
+                np.testing.assert_allclose(_chances_of_so_few(wrong, budget), expected, atol=1e-9)
+                few = int(wrong[-1])
+                assert chance_of_at_most(few, count, budget) == pytest.approx(expected[-1], abs=1e-9)
+    assert not len(_chances_of_so_few(np.empty(0, np.int64), 0.1))

@@ -16,6 +16,8 @@ from typing import Any
 
 import numpy as np
 
+from graft.evaluation.intervals import log_factorials
+
 # The confidence with which a budget holds unless another is asked for.
 CONFIDENCE = 0.95
 
@@ -77,17 +79,13 @@ def find_threshold(
     With the given `confidence`, at most the share `budget`, between 0 and 1, of the answers at or above it is wrong.
     This holds for images like these if they are independent or, with `groups` int (N,), if the groups are.
     """
-    from scipy.special import bdtr
-
     if groups is not None:
         rows = one_of_each(groups)
         confidences, right = confidences[rows], right[rows]
     count, needed = len(right), images_needed(budget, confidence)
     order = np.argsort(-confidences, kind="stable")
     ranked, wrong = confidences[order], np.cumsum(~right[order])
-    surest = np.arange(1, count + 1)
-    # The chance of so few wrong answers if the share `budget` were wrong.
-    chances = bdtr(wrong, surest, budget) if count else np.empty(0)
+    chances = _chances_of_so_few(wrong, budget)
     # Images of equal confidence are answered together, so only the last of them is a threshold.
     last = np.append(ranked[1:] < ranked[:-1], True) if count else np.empty(0, bool)
     starts = _starts(count, budget, confidence)
@@ -104,6 +102,22 @@ def find_threshold(
     # If all may be answered there is no threshold, and images less sure than any here are answered too.
     at = float(ranked[answered - 1]) if answered < count else 0.0
     return Threshold(budget, confidence, at, count, answered, int(wrong[answered - 1]), needed)
+
+
+def _chances_of_so_few(wrong: np.ndarray, budget: float) -> np.ndarray:
+    """Return for the first image, the first two and so on the chance of at most as many wrong answers as there are.
+
+    `wrong` are their numbers, int (N,), and `budget` is the share that would be wrong. One more image changes a
+    binomial chance by one of its terms: if its answer is right, by that of another wrong one instead; if it is wrong,
+    by that of so many and a right one.
+    """
+    of, logs = np.arange(len(wrong)), log_factorials(len(wrong))
+    right = np.maximum(of - wrong, 0)
+    chance = np.exp(logs[of] - logs[wrong] - logs[right] + wrong * log(budget) + right * log1p(-budget))
+    # No more can be wrong than there are.
+    chance[wrong > of] = 0.0
+    is_wrong = np.diff(wrong, prepend=0) > 0
+    return np.asarray(1 + np.cumsum(np.where(is_wrong, 1 - budget, -budget) * chance)).clip(0.0, 1.0)
 
 
 def risk_coverage(confidences: np.ndarray, right: np.ndarray) -> list[tuple[float, float, float]]:

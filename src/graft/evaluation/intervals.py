@@ -56,13 +56,35 @@ def chance_of_so_few(right: int, count: int, successes: int, drawn: int) -> floa
 
 def hypergeometric(each: np.ndarray, count: int, successes: int, drawn: int) -> np.ndarray:
     """Return the chance of each possible number of `successes` among `drawn` of `count`, float64, shaped as `each`."""
-    from scipy.special import betaln
+    logs = log_factorials(count)
 
     def log_combinations(of: int, chosen: np.ndarray | int) -> np.ndarray:
-        return np.asarray(-betaln(of - chosen + 1, np.asarray(chosen) + 1) - np.log(of + 1))
+        return np.asarray(logs[of] - logs[chosen] - logs[of - chosen])
 
     ways = log_combinations(successes, each) + log_combinations(count - successes, drawn - each)
     return np.asarray(np.exp(ways - log_combinations(count, drawn)))
+
+
+def log_factorials(most: int) -> np.ndarray:
+    """Return the logarithms of the factorials of 0 to `most`, float64 (most + 1,).
+
+    A run ends with few such chances, for which importing scipy would take longer than all else that is measured.
+    """
+    # Summed with more digits, where the machine has them, as errors of a million summands add up.
+    summed = np.cumsum(np.log(np.arange(1, most + 1)), dtype=np.longdouble)
+    return np.concatenate([[0.0], summed]).astype(np.float64)
+
+
+def normal_below(value: float) -> float:
+    """Return the chance that a standard normal variable is below `value`."""
+    return math.erfc(-value / math.sqrt(2)) / 2
+
+
+def chance_of_at_most(successes: int, count: int, rate: float) -> float:
+    """Return the binomial chance of at most so many `successes` of `count`, each with a chance of `rate` in (0, 1)."""
+    logs, each = log_factorials(count), np.arange(min(successes, count) + 1)
+    ways = logs[count] - logs[each] - logs[count - each]
+    return min(1.0, float(np.exp(ways + each * math.log(rate) + (count - each) * math.log1p(-rate)).sum()))
 
 
 def f1_interval(both: float, either: float) -> Interval:

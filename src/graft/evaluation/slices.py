@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from graft.evaluation.intervals import HARDLY_GROUPED, Interval, accuracy_interval, hypergeometric
+from graft.evaluation.intervals import HARDLY_GROUPED, Interval, accuracy_interval, hypergeometric, normal_below
 
 # Smaller parts tell nothing, and testing them makes findings in others less certain.
 FEWEST_IN_SLICE = 10
@@ -169,15 +169,13 @@ def chance_of_so_many(errors: int, size: np.ndarray, wrong: np.ndarray, drawn: n
 
     In each class, `wrong` of `size` images are answered wrongly, and any of them may be drawn.
     """
-    from scipy.special import ndtr
-
     mixed = np.flatnonzero((drawn > 0) & (drawn < size) & (wrong > 0) & (wrong < size))
     certain = int(wrong[drawn == size].sum() + drawn[(wrong == size) & (drawn < size)].sum())
     if wrong[mixed].sum() > MOST_COUNTED:
         rate = wrong[mixed] / size[mixed]
         spread = drawn[mixed] * rate * (1 - rate) * (size[mixed] - drawn[mixed]) / (size[mixed] - 1)
         mean = float((drawn[mixed] * rate).sum())
-        return float(ndtr((mean + certain - errors + 0.5) / np.sqrt(spread.sum())))
+        return normal_below((mean + certain - errors + 0.5) / math.sqrt(spread.sum()))
     total = np.ones(1)
     for at in mixed.tolist():
         total = np.convolve(total, _chances(int(size[at]), int(wrong[at]), int(drawn[at])))

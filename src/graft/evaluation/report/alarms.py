@@ -6,7 +6,14 @@ from dataclasses import dataclass
 import numpy as np
 
 from graft.evaluation.answers import Answers
-from graft.evaluation.intervals import accuracy_interval, chance_of_so_few, effective_count, wilson_interval
+from graft.evaluation.intervals import (
+    accuracy_interval,
+    chance_of_at_most,
+    chance_of_so_few,
+    effective_count,
+    normal_below,
+    wilson_interval,
+)
 from graft.evaluation.report.values import Alarm, Finding, Severity, Split, Trust
 from graft.evaluation.scores import Scores
 from graft.evaluation.slices import Slice
@@ -128,11 +135,9 @@ def _chance_of_count(chances: np.ndarray, count: int, times: float = 1.0) -> flo
     The variance of their number is `times` that of independent ones.
     """
     if len(chances) > MOST_COUNTED or times > 1:
-        from scipy.special import ndtr
-
         deviation = float(np.sqrt(times * (chances * (1 - chances)).sum()))
         away = abs(float(chances.sum()) - count) - 0.5
-        return float(ndtr(-away / deviation)) if deviation else 0.0
+        return normal_below(-away / deviation) if deviation else 0.0
     known = _distribution_of_count(chances)
     return float(min(known[: count + 1].sum(), known[count:].sum()))
 
@@ -140,11 +145,9 @@ def _chance_of_count(chances: np.ndarray, count: int, times: float = 1.0) -> flo
 def _chance_of_at_least(chances: np.ndarray, count: int) -> float:
     """Return the chance of `count` or more successes of independent events with these `chances`."""
     if len(chances) > MOST_COUNTED:
-        from scipy.special import ndtr
-
         deviation = float(np.sqrt((chances * (1 - chances)).sum()))
         return (
-            float(ndtr((float(chances.sum()) - count + 0.5) / deviation))
+            normal_below((float(chances.sum()) - count + 0.5) / deviation)
             if deviation
             else float(chances.sum() >= count)
         )
@@ -248,15 +251,15 @@ def class_alarms(main: Split | None) -> Iterator[Alarm]:
 
     Of a classifier that is mostly wrong, this is no news. Images in groups count as independent ones, as for accuracy.
     """
-    from scipy.special import bdtr
-
     if main is None or mostly_wrong(main):
         return
     scores, right = main.scores, main.scores.confusion.diagonal()
     count = scores.confusion.sum(1)
     worth = 1.0 if scores.worth is None else scores.worth / scores.n
     independent_right, of_all = (np.rint(each * worth).astype(np.int64) for each in (right, count))
-    chance = bdtr(independent_right, np.maximum(of_all, 1), 0.5)
+    pairs = zip(independent_right.tolist(), np.maximum(of_all, 1).tolist(), strict=True)
+    # Of classes of which half or more are right, nothing has to be computed.
+    chance = np.array([1.0 if 2 * few >= of else chance_of_at_most(few, of, 0.5) for few, of in pairs])
     missed = np.flatnonzero((count > 0) & (chance * np.count_nonzero(count) < MISSED))
     if not len(missed):
         return
