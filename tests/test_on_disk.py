@@ -63,3 +63,11 @@ def test_folders_behind_links_and_addresses_stay_as_they_are(tmp_path: Path) -> 
         "1.png",
         "1.png",
     ]
+
+
+def test_a_missing_file_is_named_as_it_is_written(tmp_path: Path) -> None:
+    for row in range(4):
+        (tmp_path / f"{row}.png").write_bytes(b"%d" % row)
+    rows = [*(f"{tmp_path}/{row}.png,{'ab'[row % 2]}" for row in range(4)), "/home/nobody/9.png,a"]
+    (tmp_path / "labels.csv").write_text("\n".join(["path,label", *rows]))
+    assert [*open_dataset(tmp_path).left_out] == ["/home/nobody/9.png"]

@@ -122,6 +122,8 @@ def _plain_folder(start: bytes, folder: bytes) -> bytes:
     if b".." in folder.split(b"/") and os.path.exists(written) and not _is_same(written, plain):  # noqa: PTH110
         return folder
     found = os.path.relpath(plain, start)
+    if os.path.isabs(folder) and found.split(b"/")[0] == b"..":  # noqa: PTH117
+        return folder
     return b"" if found == b"." else found + b"/"
 
 

@@ -289,3 +289,24 @@ def test_a_column_of_a_frame_says_which_images_belong_together(patients: pandas.
         prepare.open_images(graft.DataOptions(patients, group="nobody"))
     options = graft.DataOptions(patients[:12], group="patient_id", val=patients[12:])
     assert set(prepare.open_images(options).group_names) == {f"p{number}" for number in range(12)}
+
+
+@pytest.mark.parametrize(
+    ("cells", "read"),
+    [
+        ([10**30 + each for each in range(4)], True),
+        (["\udcff"] * 4, True),
+        ([b"x"] * 4, False),
+        ([None] * 4, False),
+        ([PIXELS] * 4, False),
+        ([{"a": 1}] * 4, False),
+        (5, False),
+        (["a"], False),
+    ],
+)
+def test_a_column_that_nobody_uses_may_hold_anything(cells: object, read: bool, tmp_path: Path) -> None:
+    for each in range(4):
+        Image.fromarray(PIXELS).save(tmp_path / f"{each}.png")
+    frame = {"path": [f"{each}.png" for each in range(4)], "label": ["a", "b"] * 2, "split": cells, "meta": cells}
+    found = graft.Dataset.from_frame(frame, root=tmp_path)
+    assert len(found) == 4 and bool([note for note in found.notes if "'split'" in note]) == read

@@ -5,9 +5,11 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
-from functools import cache
+from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from graft.data.readers.column_cells import Columns
 from graft.data.readers.finding_files import FileFinder
@@ -20,6 +22,8 @@ if TYPE_CHECKING:
     import pyarrow
 
 Cells = Callable[[str], Any]
+# The kinds of cells that a table could have; numpy's and pandas' numbers count as these.
+_SIMPLE = (str, int, float, np.generic, date)
 
 
 def notes_on_unused(
@@ -29,15 +33,21 @@ def notes_on_unused(
 
     `cells_of` returns a column by its name, `used` are the columns that have a role, and `roles` the text of these.
     """
-    grid = Grid(Path(name), tuple(map(str, names)), lambda columns: [column(number) for number in columns])
+    import pyarrow
 
-    @cache
+    unused = {number for number, own in enumerate(names) if isinstance(own, str) and own not in used}
+    unused = {number for number in unused if list(names).count(names[number]) == 1}
+    columns_of = {number: _as_arrow(cells_of(names[number]), len(roles)) for number in unused}
+    # Cells that are not text, such as images, say nothing here.
+    silent = {number for number, found in columns_of.items() if found is None}
+    called = ["" if number in silent else str(own) for number, own in enumerate(names)]
+    nothing = pyarrow.chunked_array([pyarrow.nulls(len(roles), pyarrow.large_string())])
+
     def column(number: int) -> pyarrow.ChunkedArray:
-        # Cells that are not text, such as images, say nothing here.
-        own = names[number]
-        readable = isinstance(own, str) and own not in used and list(names).count(own) == 1
-        return _as_arrow(cells_of(own)) if readable else _as_arrow([None] * len(roles))
+        found = columns_of.get(number)
+        return nothing if found is None else found
 
+    grid = Grid(Path(name), tuple(called), lambda columns: [column(number) for number in columns])
     taken = {number for number, each in enumerate(names) if each in used}
     columns = Columns(grid, FileFinder(Path()), TableOptions(), taken=taken)
     with suppress(DataError):
@@ -56,17 +66,27 @@ def notes_on_unused(
     return tuple(re.sub(r"--(split|group)-column\b", r"--\1", note) for note in columns.notes)
 
 
-def _as_arrow(cells: Any) -> pyarrow.ChunkedArray:
-    """Return cells as an arrow column: as text if they are of several kinds, and all missing if some are neither text
-    nor numbers.
+def _as_arrow(cells: Any, count: int) -> pyarrow.ChunkedArray | None:
+    """Return `count` cells as an arrow column, as text if they are of several kinds; None for cells of anything else.
+
+    None, too, if all are missing.
     """
     import pyarrow
 
+    if not hasattr(cells, "__len__") or len(cells) != count:
+        return None
+    if not isinstance(next((cell for cell in cells if cell is not None), None), _SIMPLE):
+        return None
     # Arrow takes a column of pandas as a whole, which is much faster than cell by cell.
-    with suppress(pyarrow.ArrowException, TypeError, ValueError):
+    with suppress(pyarrow.ArrowException, TypeError, ValueError, OverflowError):
         found = pyarrow.array(cells, from_pandas=True)
-        return found if isinstance(found, pyarrow.ChunkedArray) else pyarrow.chunked_array([found])
-    cells = list(cells)
-    simple = all(cell is None or isinstance(cell, str | int | float) for cell in cells)
-    texts = [str(cell) if simple and cell is not None and cell == cell else None for cell in cells]
-    return pyarrow.chunked_array([pyarrow.array(texts, pyarrow.large_string())])
+        found = found if isinstance(found, pyarrow.ChunkedArray) else pyarrow.chunked_array([found])
+        return None if found.null_count == count else found
+    if not all(cell is None or isinstance(cell, _SIMPLE) for cell in cells):
+        return None
+    texts = [_as_text(cell) for cell in cells]
+    return pyarrow.chunked_array([pyarrow.array(texts, pyarrow.large_string())]) if any(texts) else None
+
+
+def _as_text(cell: Any) -> str | None:
+    return None if cell is None or cell != cell else str(cell).encode(errors="backslashreplace").decode()

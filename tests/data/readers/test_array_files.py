@@ -57,7 +57,8 @@ def test_colours_lie_together_or_in_planes_as_neighbours_are_alike(tmp_path: Pat
 def test_a_label_that_may_be_the_first_or_the_last_number_is_asked_for(tmp_path: Path) -> None:
     grey = np.tile(GREY, (2, 1, 1))
     grey[:, 0, 0] = np.arange(len(grey)) % 2
-    lines = table(grey, [str(number % 3) for number in range(len(grey))], header=False).splitlines()
+    halves = [str(int(number >= len(grey) // 2)) for number in range(len(grey))]
+    lines = table(grey, halves, header=False).splitlines()
     last = "\n".join(f"{rest},{label}" for label, _, rest in (line.partition(",") for line in lines))
     (tmp_path / "x.csv").write_text(last)
     with pytest.raises(
@@ -66,8 +67,22 @@ def test_a_label_that_may_be_the_first_or_the_last_number_is_asked_for(tmp_path:
         open_dataset(tmp_path / "x.csv")
     assert "1" in str(told.value) and "785" in str(told.value)
     dataset = open_dataset(tmp_path / "x.csv", table=TableOptions(label_column="785"))
+    assert dataset.classes == ("0", "1") and np.array_equal(pixels(dataset), grey)
+    other = open_dataset(tmp_path / "x.csv", table=TableOptions(label_column="1"))
+    assert other.classes == ("0", "1") and not np.array_equal(pixels(other), grey)
+
+
+@pytest.mark.parametrize("label_first", [True, False])
+def test_what_counts_further_than_a_pixel_that_is_black_or_white_is_the_label(
+    tmp_path: Path, label_first: bool
+) -> None:
+    grey = np.tile(GREY, (2, 1, 1))
+    grey[:, 0, 0] = grey[:, -1, -1] = np.arange(len(grey)) % 2
+    lines = table(grey, [str(number % 3) for number in range(len(grey))], header=False).splitlines()
+    behind = [f"{rest},{label}" for label, _, rest in (line.partition(",") for line in lines)]
+    (tmp_path / "x.csv").write_text("\n".join(lines if label_first else behind))
+    dataset = open_dataset(tmp_path / "x.csv")
     assert dataset.classes == ("0", "1", "2") and np.array_equal(pixels(dataset), grey)
-    assert open_dataset(tmp_path / "x.csv", table=TableOptions(label_column="1")).classes == ("0", "1")
 
 
 @pytest.mark.parametrize("labels", [("3", "8"), ("cat", "dog")])

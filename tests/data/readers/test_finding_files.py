@@ -108,6 +108,19 @@ def test_rows_of_several_splits_in_a_table_named_after_one_lead_to_their_own_fol
     }
 
 
+@pytest.mark.parametrize("split", [True, False])
+def test_files_that_were_divided_later_are_found_where_they_are(tmp_path: Path, split: bool) -> None:
+    plant(tmp_path, *(f"train/{each}.jpg" for each in range(6)), *(f"val/{each}.jpg" for each in (6, 7)))
+    lines = [f"/kaggle/input/train/{each}.jpg,{'ab'[each % 2]}" for each in range(8)]
+    lines = [f"{line},{'val' if each > 5 else 'train'}" if split else line for each, line in enumerate(lines)]
+    (tmp_path / "labels.csv").write_text("\n".join([f"path,label{',split' * split}", *lines]))
+    for data in (tmp_path, tmp_path / "labels.csv"):
+        found = open_dataset(data)
+        assert sum(map(len, found.splits.values())) == 8 and not found.left_out.keys() - {"labels.csv"}
+        if split or data == tmp_path:
+            assert {name: len(images) for name, images in found.splits.items()} == {"train": 6, "val": 2}
+
+
 def test_a_missing_image_in_a_folder_of_a_split_is_not_its_namesake_of_another(tmp_path: Path) -> None:
     plant(tmp_path, "train/0.png", "train/1.png", "test/2.png", "test/3.png")
     (tmp_path / "x.csv").write_text(

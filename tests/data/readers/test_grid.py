@@ -147,6 +147,16 @@ def test_other_cells_may_have_lines(tmp_path: Path, name: str, separator: str) -
     assert labelled(data) == {"all": {"0.png": "a", "1.png": "b"}} and not data.notes
 
 
+def test_a_group_or_a_label_may_have_lines_too(tmp_path: Path) -> None:
+    plant(tmp_path, "0.png", "1.png")
+    (tmp_path / "x.csv").write_text(
+        'path,label,patient\n0.png,"cat,\nsmall","Main, 3\nCity"\n1.png,b,"Main, 3\nCity"\n'
+    )
+    data = open_dataset(tmp_path / "x.csv", group="patient")
+    assert labelled(data) == {"all": {"0.png": "cat,\\x0asmall", "1.png": "b"}}
+    assert data.splits["all"].groups is not None and len(set(data.splits["all"].groups.tolist())) == 1
+
+
 def test_blanks_before_quoted_cells_are_no_part_of_them(tmp_path: Path) -> None:
     plant(tmp_path, "0.png", "1.png", "2.png")
     for text in (

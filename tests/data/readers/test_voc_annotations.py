@@ -214,3 +214,11 @@ def test_trainval_is_for_training_if_no_list_is(tmp_path: Path) -> None:
     (lists / "test.txt").write_text("2007_000006\n2007_000007\n")
     found = open_dataset(place)
     assert (names(found, "train"), names(found, "test")) == (["cat", "dog"] * 3, ["cat", "dog"])
+
+
+@pytest.mark.parametrize("masks", ["annotations/trimaps", "masks", "thumbs"])
+def test_masks_that_are_named_as_the_images_are_no_images(tmp_path: Path, masks: str) -> None:
+    images = {f"images/{each}.jpg": each for each in range(4)} | {f"{masks}/{each}.png": each for each in range(4)}
+    found = open_dataset(write(tmp_path, images, {f"annotations/xmls/{each}.xml": "ab"[each % 2] for each in range(4)}))
+    keys = {images.key(row) for images in found.splits.values() for row in range(len(images))}
+    assert keys == {f"images/{each}.jpg" for each in range(4)} and found.classes == ("a", "b")

@@ -82,7 +82,7 @@ def pixels_in(grid: Grid, options: TableOptions) -> list[int]:
     # brightness.
     ends = (found[0], found[-1])
     first, last = (_likely_label(grid.column(number)) for number in ends)
-    if first == last == _COUNTS_UP:
+    if first[0] == _COUNTS_UP and first == last:
         before, behind = (repr(grid.names[number].strip()) if grid.named else grid.names[number] for number in ends)
         raise LeftOpenError(
             f"expected one column of {grid.path.name} that could be the label, got the first and the last, which both "
@@ -92,17 +92,20 @@ def pixels_in(grid: Grid, options: TableOptions) -> list[int]:
     return found[:-1] if last > first else found[1:]
 
 
-def _likely_label(column: pyarrow.ChunkedArray) -> int:
-    """How likely a column at the end of pixels is the label: words are, and a number that never changes is not."""
+def _likely_label(column: pyarrow.ChunkedArray) -> tuple[int, int]:
+    """How likely a column at the end of pixels is the label: words are, and a number that never changes is not.
+
+    Of columns that count up, the one that counts further is, which a pixel of a binary image does not.
+    """
     import pyarrow
 
     words = {word.decode(errors="replace").strip() for word in column.unique().to_pylist()}
     # Empty cells are refused where the pixels are read.
     if np.isnan(numbers_in(pyarrow.array([word for word in words if word], pyarrow.large_string()))).any():
-        return _WORDS
+        return _WORDS, 0
     numbers = sorted(int(word) for word in words if word.isdigit())
     up = len(numbers) == len(words) > 1 and numbers[0] in (0, 1) and numbers[-1] - numbers[0] == len(numbers) - 1
-    return _COUNTS_UP if up else int(len(words) > 1)
+    return (_COUNTS_UP, len(numbers)) if up else (int(len(words) > 1), 0)
 
 
 def _without_points(column: pyarrow.ChunkedArray) -> pyarrow.ChunkedArray:

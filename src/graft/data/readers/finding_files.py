@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     import pyarrow
 
 # Folders of files about images: of two files with the same name, the one outside these folders is meant.
-_ABOUT_IMAGES = (
+ABOUT_IMAGES = (
     r"(?i)(^|/)([^/]*(mask|trimap|segment|annotation|ground[ _-]?truth|thumb|overlay|heat[ _-]?map)[^/]*"
     r"|labels?|segs?|gt|truth|contours?|bbox(es)?)/"
 )
@@ -198,15 +198,32 @@ class FileFinder:
         return self._without_strays(cells, found), notes
 
     def _without_strays(self, cells: pyarrow.LargeBinaryArray, found: np.ndarray) -> np.ndarray:
-        """The matches except those of cells that name a split's folder and lead to another's, if others lead there."""
+        """The matches except those of cells that name a split's folder and lead to another's, if others lead there.
+
+        If all cells name the folder of one split, that may be where the files once were: then a name that no other
+        split has leads wherever it is.
+        """
         hit, named = found >= 0, _splits_above(cells)
+        several = sum(bool(each.any()) for each in named.values()) > 1
         for split in _SPLITS:
             only = hit & named[split] & ~np.any([named[other] for other in _SPLITS if other != split], axis=0)
-            if only.any() and self._places[_OWN, split][found[only]].any():
+            if not only.any() or not (several or self._has_namesakes(split)):
+                continue
+            if self._places[_OWN, split][found[only]].any():
                 stray = only.copy()
                 stray[only] = ~self._places[_ALL, split][found[only]]
                 found = np.where(stray, NONE, found)
         return found
+
+    def _has_namesakes(self, split: str) -> bool:
+        """Whether files of other splits have the names of files of this one."""
+        import pyarrow
+        import pyarrow.compute
+
+        names = pyarrow.compute.replace_substring_regex(self._files, "(?s)^.*/", "")
+        own = names.filter(pyarrow.array(self._places[_OWN, split]))
+        others = names.filter(pyarrow.array(~self._places[_ALL, split]))
+        return bool(pyarrow.compute.any(pyarrow.compute.is_in(others, value_set=own)).as_py())
 
     def _search_split(
         self, cells: pyarrow.LargeBinaryArray, split: str, settled: pyarrow.LargeBinaryArray
@@ -278,7 +295,7 @@ class FileFinder:
         import pyarrow.compute
 
         files = self._files
-        about = pyarrow.compute.match_substring_regex(files, _ABOUT_IMAGES).to_numpy(zero_copy_only=False)
+        about = pyarrow.compute.match_substring_regex(files, ABOUT_IMAGES).to_numpy(zero_copy_only=False)
         above = _splits_above(files)
         places = {(_IMAGES, WHOLE): ~about, (_ALL, WHOLE): np.ones(len(files), bool)}
         for split in _SPLITS:

@@ -165,10 +165,13 @@ def _refuse_swallowed(grid: Grid, finder: FileFinder, role: str, cells: pyarrow.
 
     if grid.line_of is None:
         return
-    # In a list of several labels, newlines and tabs are written as in JSON.
-    over, between = pyarrow.compute.match_substring_regex(cells, r"[\r\n]|[^\\]\\[rn]"), re.escape(grid.separator)
-    between = rf"{between}|\\t" if grid.separator == "\t" else between
-    rows = np.flatnonzero(pyarrow.compute.and_(over, pyarrow.compute.match_substring_regex(cells, between)).to_numpy())
+    # In a list of several labels, newlines and tabs are written as in JSON. A cell that goes on in the next line, as an
+    # address may, holds the rest of a row and the beginning of the next only with as many separators as a row has.
+    over = pyarrow.compute.match_substring_regex(cells, r"[\r\n]|[^\\]\\[rn]")
+    between = re.escape(grid.separator) + (r"|\\t" if grid.separator == "\t" else "")
+    parted = pyarrow.compute.count_substring_regex(cells, between)
+    whole_row = pyarrow.compute.greater_equal(parted, max(len(grid.names) - 1, 1))
+    rows = np.flatnonzero(pyarrow.compute.and_(over, whole_row).to_numpy())
     if role == "path" and len(rows):
         # The name of a file may have both.
         rows = rows[~finder.locate(cells.combine_chunks().take(rows)).there]

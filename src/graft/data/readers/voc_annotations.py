@@ -15,7 +15,7 @@ from dataclasses import replace
 from graft.closest_files import closest
 from graft.data.dataset import TRAIN, Dataset
 from graft.data.label_sets import as_cell
-from graft.data.readers.finding_files import FileFinder
+from graft.data.readers.finding_files import ABOUT_IMAGES, FileFinder
 from graft.data.readers.folder_tree import are_no_images
 from graft.data.readers.place import Place
 from graft.data.readers.records import root_of
@@ -29,8 +29,6 @@ from graft.errors import DataError
 # Larger files describe more than the objects of one image.
 _MOST_BYTES = 2**20
 _XML = r"(?i)\.xml$"
-# VOC's folders of masks, which are named as the images are.
-_MASKS = re.compile(r"(?i)(^|/)Segmentation(Class|Object)[^/]*/")
 # The lists of a complete VOC tree: one per split for classification, and one per class and split in the same folder;
 # other folders divide fewer images for other tasks.
 _LISTS = re.compile(r"(?i)(?P<above>.*/)?ImageSets/(?P<task>[^/]+)/(?P<name>[^/]+)\.txt")
@@ -49,7 +47,7 @@ def read_voc(place: Place, options: TableOptions) -> Dataset | None:
         return None
     listed, no_images = place.listing.files, are_no_images(place.listing.files)
     images = [os.fsdecode(each.as_py()) for each in listed.filter(pyarrow.array(~no_images))]
-    images = [path for path in images if not _MASKS.search(path)]
+    images = _without_masks(images)
     splits = _split_of_each([*images, *xml_files])
     pairs = closest(images, xml_files, splits)
     found = {path: classes for path, (name, *_) in pairs.items() if (classes := _classes_in(place, name)) is not None}
@@ -78,6 +76,17 @@ def read_voc(place: Place, options: TableOptions) -> Dataset | None:
     note = "labels are the classes of the objects in XML files that are named after the images"
     dataset = arrange_table(place.listing.name, finder, table, (note,))
     return with_strangers(dataset, place, pyarrow.array(paths, pyarrow.large_binary()))
+
+
+def _without_masks(images: Sequence[str]) -> list[str]:
+    """The images without those of the same name in folders of masks, trimaps or thumbnails."""
+    about = {path for path in images if re.search(ABOUT_IMAGES, path)}
+    outside = {_stem(path) for path in images if path not in about}
+    return [path for path in images if path not in about or _stem(path) not in outside]
+
+
+def _stem(path: str) -> str:
+    return re.sub(IMAGE_ENDING, "", path.rpartition("/")[2])
 
 
 def without_other_lists(names: Sequence[str], named: str | None = None) -> list[str]:
