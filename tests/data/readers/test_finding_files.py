@@ -145,3 +145,16 @@ def test_where_folders_could_mean_two_things_the_table_beside_them_is_named_too(
     (tmp_path / "species.csv").unlink()
     with pytest.raises(DataError, match=r"for both together$"):
         open_dataset(tmp_path)
+
+
+@pytest.mark.parametrize("others", [["masks/0.png"], ["masks/0.png", "thumbs/0.png"], ["other/x.png"]])
+@pytest.mark.parametrize("written", ["", "./"])
+def test_images_in_the_root_beside_a_folder_of_others_are_those_of_the_table(
+    tmp_path: Path, written: str, others: list[str]
+) -> None:
+    plant(tmp_path, *(f"{each}.jpg" for each in range(8)), *others)
+    lines = [f"{written}{each}.jpg,{'cat' if each % 2 else 'dog'}" for each in range(8)]
+    (tmp_path / "labels.csv").write_text("\n".join(["path,label", *lines]))
+    found = open_dataset(tmp_path)
+    assert labelled(found) == {"all": {f"{each}.jpg": "cat" if each % 2 else "dog" for each in range(8)}}
+    assert {f"{tmp_path / each}" for each in others} == set(found.left_out)

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from graft.data.dataset import TEST, TRAIN, VAL, WHOLE, Dataset, Images, together
+from graft.data.readers.finding_files import ABOUT_IMAGES
 from graft.data.readers.found_table import Found
 from graft.data.readers.grid import LIST_ENDINGS
 from graft.data.readers.place import Place
@@ -146,7 +147,9 @@ def label_others(place: Place, folders: Dataset, tables: Sequence[Found], keep_f
     `folders` is what `arrange` makes of the place with `keep_folds`. Raises DataError for labels that are not classes
     of the folders, and if the split is not given.
     """
-
+    if sum(re.search(ABOUT_IMAGES, f"{name}/") is None for name in folders.classes) < 2:
+        # One folder, or folders of masks, beside the images of a table are no classes.
+        return None
     classes = {name: number for number, name in enumerate(folders.classes)}
     if all(map(str.isdecimal, classes)):
         # `00007` in a folder name is 7 in a table.
