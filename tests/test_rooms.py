@@ -31,6 +31,7 @@ GROUND = (
     ),
     *("given", "html", "name_encoding", "names", "on_disk", "packed_tables", "path_tails", "progress"),
     *(
+        "sample_labels",
         "seeding",
         "sending",
         "spreadsheet",
@@ -104,6 +105,7 @@ ALLOWED: dict[str, set[str]] = {
     "packed_tables": set(),
     "path_tails": set(),
     "progress": set(),
+    "sample_labels": set(),
     "seeding": set(),
     "sending": set(),
     "spreadsheet": set(),

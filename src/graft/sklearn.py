@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from PIL import Image
 
-from graft.data.handed_over import Frame, from_arrays, texts_of
+from graft.data.handed_labels import texts_of
+from graft.data.handed_over import Frame, from_arrays
 from graft.errors import DataError, InputError
 from graft.features.rows import KeptRows, keeping_rows
 from graft.given import native

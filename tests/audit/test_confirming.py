@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from held import Held
 from PIL import Image, ImageDraw, ImageFilter
 
 from graft.audit import confirming
@@ -13,27 +14,6 @@ from graft.audit.confirming import confirmed
 from graft.audit.duplicates import Alike
 from graft.audit.looking import look
 from graft.data.dataset import Images
-
-
-class Held:
-    """Images in memory."""
-
-    def __init__(self, contents: list[bytes | np.ndarray]) -> None:
-        self.contents = contents
-
-    def __len__(self) -> int:
-        return len(self.contents)
-
-    def name(self, row: int) -> str:
-        return f"{row}"
-
-    key = name
-
-    def stamp(self, row: int) -> str:
-        return f"{id(self)} {row}"
-
-    def read(self, row: int) -> bytes | np.ndarray:
-        return self.contents[row]
 
 
 def cap(sign: int, colour: tuple[int, int, int] = (30, 60, 150)) -> Image.Image:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from held import Held
 from PIL import Image, ImageEnhance
 
 from graft.audit import duplicates, looking
@@ -20,24 +21,8 @@ from graft.progress import Reporter
 Change = Callable[[Image.Image], Image.Image]
 
 
-class Encoded:
-    def __init__(self, contents: list[bytes | np.ndarray]) -> None:
-        self.contents = contents
-
-    def __len__(self) -> int:
-        return len(self.contents)
-
-    def name(self, row: int) -> str:
-        return str(row)
-
-    key = stamp = name
-
-    def read(self, row: int) -> bytes | np.ndarray:
-        return self.contents[row]
-
-
 def looks_of(contents: list[bytes | np.ndarray]) -> Looks:
-    return look(Images(Encoded(contents), np.arange(len(contents)), np.zeros(len(contents), np.int64)))
+    return look(Images(Held(contents), np.arange(len(contents)), np.zeros(len(contents), np.int64)))
 
 
 def joined(one: Looks, other: Looks) -> Looks:
@@ -210,7 +195,7 @@ def test_shards_change_nothing_but_the_memory(monkeypatch: pytest.MonkeyPatch) -
 
 def test_a_large_table_is_filled_in_a_file_and_is_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     contents: list[bytes | np.ndarray] = [np.full((9, 9), value, np.uint8) for value in range(0, 250, 25)]
-    images = Images(Encoded(contents), np.arange(10), np.zeros(10, np.int64))
+    images = Images(Held(contents), np.arange(10), np.zeros(10, np.int64))
     expected = look(images)
     monkeypatch.setattr(looking, "IN_MEMORY_BYTES", 0)
     for _ in range(2):

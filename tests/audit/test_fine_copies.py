@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from held import Held
 from patterns import PATTERNS, pattern, saved
 from PIL import Image
 
@@ -13,24 +14,6 @@ from graft.audit.fine_copies import fine_copies
 from graft.audit.looking import look
 from graft.data.dataset import Images
 from graft.progress import Reporter
-
-
-class Held:
-    """Images in memory."""
-
-    def __init__(self, contents: list[bytes | np.ndarray]) -> None:
-        self.contents = contents
-
-    def __len__(self) -> int:
-        return len(self.contents)
-
-    def name(self, row: int) -> str:
-        return str(row)
-
-    key = stamp = name
-
-    def read(self, row: int) -> bytes | np.ndarray:
-        return self.contents[row]
 
 
 def images_of(contents: list[bytes | np.ndarray]) -> Images:

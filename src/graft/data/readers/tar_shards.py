@@ -22,11 +22,11 @@ from graft.archive_paths import Texts, name_without_ending, visible_path
 from graft.bombs import bomb_limit
 from graft.data.dataset import WHOLE, Dataset
 from graft.data.readers.columns import arrange_rows
-from graft.data.readers.sample_labels import LABELS, label_of, names_of
 from graft.data.readers.split_names import SPLIT_FOLDERS, split_in_name
 from graft.errors import DataError
 from graft.expanding import Contents, open_content
 from graft.on_disk import file_stamp
+from graft.sample_labels import LABELS, label_of, names_of
 from graft.tar_members import FILE, FOLDER, BrokenTarError, members_of
 from graft.words import counted, first_few
 
