@@ -26,15 +26,19 @@ from typing import Any
 
 import numpy as np
 from PIL import Image
+from safetensors.torch import save_file
 
 from graft.data.dataset import TEST, TRAIN, VAL, Images
 from graft.data.opening import open_dataset
+from graft.weights.base import load_base
 
 PEERS = Path(__file__).resolve().parent / "peers"
 BASES = {
     "mobilenet_v1_025": "mobilenet_v1_025_imagenet.safetensors",
     "mobilenet_v2": "mobilenet_v2_imagenet.safetensors",
 }
+# graft's default, which comes as a Python package; the peers get it as a file of timm's network.
+LITE0 = "efficientnet_lite0"
 CONTESTANTS = ("auto", "plain", "expert")
 # The scripts of the contestants other than graft, and whether they take a seed.
 SCRIPTS = {"plain": ("plain.py", True), "expert": ("expert.py", False), "fastai": ("fastai_tune.py", True)}
@@ -79,6 +83,12 @@ TASKS = (
     Task("cifar10", 25, "mobilenet_v2", 96, False),
     Task("mnist", 10, "mobilenet_v1_025", 96, True),
     Task("mnist", 40, "mobilenet_v1_025", 96, True),
+    Task("ants_bees", None, LITE0, 160, False),
+    Task("pacs_sketch", 30, LITE0, 128, False),
+    Task("textures", 20, LITE0, 128, False),
+    Task("blood_cells", None, LITE0, 128, False),
+    Task("cifar10", 25, LITE0, 96, False),
+    Task("mnist", 20, LITE0, 96, False),
 )
 
 
@@ -137,6 +147,21 @@ def write_files(names: tuple[str, ...], images: Images, folder: Path) -> None:
         path.write_bytes(data)
 
 
+def base_of(task: Task, shared: Path, folder: Path) -> Path:
+    """Return the weight file of a task's base; Lite0's is written to `folder`, in the layout and words of timm."""
+    if task.base != LITE0:
+        return (shared / "weights" / BASES[task.base]).resolve()
+    # Imported here, because most bases do not need it.
+    import timm
+
+    base, theirs = load_base(LITE0), timm.create_model(f"tf_{LITE0}").state_dict()
+    tensors = dict(zip(theirs, base.network.state_dict().values(), strict=True))
+    mean, std = (",".join(map(repr, values)) for values in (base.preprocessing.mean, base.preprocessing.std))
+    told = {"architecture": f"tf_{LITE0}", "mean": mean, "std": std, "input_size": str(base.preprocessing.size)}
+    save_file(tensors, folder / f"{LITE0}.safetensors", told)
+    return folder / f"{LITE0}.safetensors"
+
+
 def command(contestant: str, task: Task, data: Path, base: Path, seed: int, out: Path) -> list[str]:
     given = [str(data), "--base", str(base)]
     name, *others = contestant.split()
@@ -150,9 +175,9 @@ def command(contestant: str, task: Task, data: Path, base: Path, seed: int, out:
 
 def run(contestant: str, task: Task, seed: int, shared: Path, python: str = sys.executable) -> dict[str, Any]:
     """Return the line of one process: test accuracy, what it promised, and whole-process seconds."""
-    base = (shared / "weights" / BASES[task.base]).resolve()
     with TemporaryDirectory(prefix="graft-accuracy-") as name:
         folder = Path(name)
+        base = base_of(task, shared, folder)
         names, train, test = images_of(task, shared, seed)
         write_files(names, train, folder / "data" / TRAIN)
         write_files(names, test, folder / "data" / TEST)

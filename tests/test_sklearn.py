@@ -20,7 +20,7 @@ sklearn = pytest.importorskip("sklearn", reason="needs graft-vision[sklearn]")
 
 from sklearn.base import clone  # noqa: E402
 from sklearn.exceptions import NotFittedError  # noqa: E402
-from sklearn.model_selection import GridSearchCV, cross_val_score  # noqa: E402
+from sklearn.model_selection import GridSearchCV, GroupKFold, cross_val_score, cross_validate  # noqa: E402
 from sklearn.pipeline import make_pipeline  # noqa: E402
 from sklearn.preprocessing import FunctionTransformer  # noqa: E402
 from sklearn.utils.estimator_checks import check_estimator  # noqa: E402
@@ -111,6 +111,24 @@ def test_images_of_no_weight_count_for_nothing_and_a_column_of_labels_is_a_list(
     for said, weights in refused.items():
         with pytest.raises(DataError, match=said):
             GraftClassifier(**LETTERS).fit(images, labels, sample_weight=weights)
+
+
+def test_what_is_chosen_by_holding_images_out_holds_out_whole_groups(letters: tuple) -> None:
+    images, _ = letters
+    rng, groups = np.random.default_rng(0), np.repeat([f"writer {number}" for number in range(20)], 8)
+    # Labels that mean nothing: only what is almost the same image says anything of one that is held out.
+    chance = np.repeat(rng.permutation(np.arange(20) % 2), 8)
+    noisy = np.clip(np.repeat(images[::2], 8, axis=0) + rng.normal(0, 4, (160, *images.shape[1:])), 0, 255)
+    noisy = noisy.astype(np.uint8)
+    apart, alone = (GraftClassifier(**LETTERS).fit(noisy, chance, groups=each) for each in (groups, None))
+    assert alone.predict_proba(noisy).max(1).mean() > 0.9
+    assert apart.predict_proba(noisy).max(1).mean() < 0.7
+    with sklearn.config_context(enable_metadata_routing=True):
+        routed = GraftClassifier(**LETTERS).set_fit_request(groups=True)
+        found = cross_validate(
+            routed, noisy, chance, cv=GroupKFold(4), params={"groups": groups}, return_estimator=True
+        )
+    assert all(each.predict_proba(noisy).max(1).mean() < 0.8 for each in found["estimator"])
 
 
 def test_truths_among_numbers_are_refused(letters: tuple) -> None:

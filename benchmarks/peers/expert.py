@@ -66,8 +66,9 @@ def build(told: dict[str, str]) -> tuple[nn.Module, str]:
 
     if architecture == "mobilenet_v1":
         return _gen_mobilenet_v1("mobilenetv1_100", channel_multiplier=float(told.get("width", 1))), "classifier"
-    if f"tf_{architecture}" in timm.list_models():
-        return timm.create_model(f"tf_{architecture}"), "classifier"
+    name = architecture if architecture.startswith("tf_") else f"tf_{architecture}"
+    if name in timm.list_models():
+        return timm.create_model(name), "classifier"
     raise SystemExit(f"expected a base that torchvision or timm has, got {architecture!r}: choose another")
 
 

@@ -154,10 +154,12 @@ class GraftClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         self.seed = seed
         self.verbose = verbose
 
-    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> GraftClassifier:
+    def fit(self, X: Any, y: Any, sample_weight: Any = None, groups: Any = None) -> GraftClassifier:
         """Train on images X (N,) and their labels y (N,); `sample_weight` (N,) says how much each image counts.
 
-        Raises `graft.InputError` and its subclasses.
+        Images with the same text or number in `groups` (N,) come from one patient or video: what is chosen by holding
+        images out holds out all of them. In `cross_validate`, splitter and estimator both get them by scikit-learn's
+        metadata routing, with `set_fit_request(groups=True)`. Raises `graft.InputError` and its subclasses.
         """
         from graft.training.recipe import Recipe
 
@@ -168,7 +170,7 @@ class GraftClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             y = y.detach().cpu().numpy()
         if getattr(y, "ndim", 1) == 2:
             y = column_or_1d(y, warn=True)
-        dataset = from_arrays(X, y, weights=sample_weight)
+        dataset = from_arrays(X, y, weights=sample_weight, groups=groups)
         # Maps the string by which graft knows a class to the value that stands for it in y.
         values = dict(zip(map(plain, texts_of(y)), _of_one_kind(y), strict=True))
         classes = np.unique(np.asarray(list(values.values())))

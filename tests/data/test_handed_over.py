@@ -310,3 +310,15 @@ def test_a_column_that_nobody_uses_may_hold_anything(cells: object, read: bool, 
     frame = {"path": [f"{each}.png" for each in range(4)], "label": ["a", "b"] * 2, "split": cells, "meta": cells}
     found = graft.Dataset.from_frame(frame, root=tmp_path)
     assert len(found) == 4 and bool([note for note in found.notes if "'split'" in note]) == read
+
+
+def test_images_of_one_group_are_named_by_a_text_or_a_number():
+    images, labels = [np.full((8, 8), shade, np.uint8) for shade in range(6)], [*"ababab"]
+    for given in (["p", "p", "q", "q", "p", None], np.array([7, 7, 8, 8, 7, np.nan]), torch.tensor([7, 7, 8, 8, 7, 9])):
+        dataset = graft.Dataset.from_arrays(images, labels, groups=given)
+        (whole,) = dataset.splits.values()
+        assert (whole.groups[:, None] == whole.groups).sum(1).tolist() == [3, 3, 2, 2, 3, 1]
+        assert dataset.group_names[:2] in (("p", "q"), ("7", "8"))
+    for wrong in ("pqpqpq", ["p"], [["p"]] * 6, 5, {"p": 1}):
+        with pytest.raises(DataError, match="expected a group for each of 6 images, got"):
+            graft.Dataset.from_arrays(images, labels, groups=wrong)

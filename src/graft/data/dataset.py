@@ -243,6 +243,7 @@ class Dataset:
         multi_label: bool = False,
         classes: Sequence[str] | None = None,
         weights: Any = None,
+        groups: Any = None,
     ) -> "Dataset":
         """Make a dataset from images and their labels, each a text or a whole number.
 
@@ -255,12 +256,15 @@ class Dataset:
         torch do. The classes of the dataset are in the order of their names all the same, as those of a folder are.
 
         With `multi_label`, the labels of an image are a list, which may be empty, or a row of a 0/1 matrix (N, C) whose
-        columns `classes` names. `weights` (N,), of 0 or more, are the weights of the images in training. Raises
-        DataError naming the first invalid image, label or weight.
+        columns `classes` names. `weights` (N,), of 0 or more, are the weights of the images in training. Images with
+        the same text or number in `groups` (N,) come from one patient, video or burst, which no split or fold divides;
+        None and NaN leave an image on its own. Raises DataError naming the first invalid image, label or weight.
         """
         from graft.data.handed_over import from_arrays
 
-        return from_arrays(images, labels, name=name, multi_label=multi_label, classes=classes, weights=weights)
+        return from_arrays(
+            images, labels, name=name, multi_label=multi_label, classes=classes, weights=weights, groups=groups
+        )
 
     @classmethod
     def from_frame(

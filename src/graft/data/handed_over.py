@@ -17,7 +17,7 @@ from graft.data.handed_labels import cells_of, named_by, texts_of
 from graft.data.opening import finished
 from graft.data.readers.column_names import find_columns
 from graft.data.readers.column_names import named as columns_named
-from graft.data.readers.columns import arrange_rows, as_text, as_weights
+from graft.data.readers.columns import arrange_rows, as_text, as_weights, numbered_groups
 from graft.data.readers.folder import Files
 from graft.data.readers.remote import Addresses, is_address
 from graft.data.readers.several_labels import together_by_path
@@ -100,6 +100,7 @@ def from_arrays(
     multi_label: bool = False,
     classes: Sequence[str] | None = None,
     weights: Any = None,
+    groups: Any = None,
 ) -> Dataset:
     """See `Dataset.from_arrays`."""
     notes: list[str] = []
@@ -128,8 +129,10 @@ def from_arrays(
     distinct = class_order(set(labels))
     position = {label: number for number, label in enumerate(distinct)}
     numbers = np.array([position[label] for label in labels], np.int64)
-    whole = Images(_source(things), np.arange(len(things)), numbers, weights=_weights(weights, len(things)))
-    return finished(Dataset(name, distinct, {WHOLE: whole}, tuple(notes)), multi_label=multi_label)
+    group_names, group_of = _groups(groups, len(things))
+    whole = Images(_source(things), np.arange(len(things)), numbers, group_of, _weights(weights, len(things)))
+    dataset = Dataset(name, distinct, {WHOLE: whole}, tuple(notes), group_names=group_names)
+    return finished(dataset, multi_label=multi_label)
 
 
 def from_frame(
@@ -277,6 +280,22 @@ def _without_tilde(path: str) -> str:
     with suppress(RuntimeError):
         return path if is_address(path) else str(Path(path).expanduser())
     return path
+
+
+def _groups(groups: Any, count: int) -> tuple[tuple[str, ...], np.ndarray | None]:
+    """Return the group names, and the group of each of `count` images, int64 (N,), or None. Raises DataError."""
+    if groups is None:
+        return (), None
+    if isinstance(groups, str | bytes | Mapping | Set) or not isinstance(groups, Iterable):
+        raise DataError(f"expected a group for each of {counted(count, 'image')}, got {named(groups)}: give a list")
+    cells = [cell.item() if is_tensor(cell) and cell.ndim == 0 else cell for cell in groups]
+    odd = next((cell for cell in cells if isinstance(cell, Iterable) and not isinstance(cell, str)), None)
+    if odd is not None or len(cells) != count:
+        came = counted(len(cells), "group") if odd is None else named(odd)
+        raise DataError(
+            f"expected a group for each of {counted(count, 'image')}, got {came}: give a text or number each"
+        )
+    return numbered_groups(_text_table({"group": cells}, "these images")["group"])
 
 
 def _weights(weights: Any, count: int) -> np.ndarray | None:

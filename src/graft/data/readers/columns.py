@@ -179,7 +179,7 @@ def arrange_rows(
             f"expected a label among the {counted(len(order), 'class', 'classes')} of {name}, got "
             f"{words[numbers[strangers[0]]]!r} in row {strangers[0]}: correct the label or the list of classes"
         )
-    group_names, groups = _groups(table["group"]) if "group" in table.column_names else ((), None)
+    group_names, groups = numbered_groups(table["group"]) if "group" in table.column_names else ((), None)
     weights = _weights(table["weight"], rows, name) if "weight" in table.column_names else None
     images = {}
     for number, own in enumerate(splits):
@@ -269,7 +269,7 @@ def _forgive(left_out: dict[str, str], source: Source, paths: pyarrow.ChunkedArr
             left_out.pop(source.name(row), None)
 
 
-def _groups(column: pyarrow.ChunkedArray) -> tuple[tuple[str, ...], np.ndarray]:
+def numbered_groups(column: pyarrow.ChunkedArray) -> tuple[tuple[str, ...], np.ndarray]:
     """The group names, and the index of each row's group, int64 (N,); a row without a group gets one of its own."""
     words, numbers = _encode(column)
     alone = np.array([not word for word in words], bool)[numbers]

@@ -16,35 +16,37 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from graft.data.dataset import TEST, TRAIN, VAL, WHOLE, Source
+from graft.data.dataset import TEST, WHOLE, Source
 from graft.data.readers.aside import WHOLE_SETS
 from graft.data.readers.folder import Files, list_folder, straight
 from graft.data.readers.place import Place
 from graft.data.readers.remote import SCHEME
+from graft.data.readers.searched_places import (
+    ALL,
+    IMAGES,
+    OWN,
+    SPLITS,
+    SearchedFiles,
+    Where,
+    everywhere,
+    of_others,
+    splits_above,
+)
 from graft.data.readers.split_names import SPLIT_FOLDERS, split_in_name
 from graft.data.table_options import TableOptions
 from graft.endings import IMAGE_ENDING
 from graft.errors import DataError, ImageError, LeftOpenError
 from graft.on_disk import as_written, exist_below
-from graft.path_tails import NONE, NUMBER, SEVERAL, Key, TailIndex, cleaned, folded, numbered
+from graft.path_tails import NONE, NUMBER, SEVERAL, Key, cleaned, folded, numbered
 from graft.words import counted
 
 if TYPE_CHECKING:
     import pyarrow
 
-# Folders of files about images: of two files with the same name, the one outside these folders is meant.
-ABOUT_IMAGES = (
-    r"(?i)(^|/)([^/]*(mask|trimap|segment|annotation|ground[ _-]?truth|thumb|overlay|heat[ _-]?map)[^/]*"
-    r"|labels?|segs?|gt|truth|contours?|bbox(es)?)/"
-)
 # How many files are read to tell masks from images, and the most colours that a mask has.
 _LOOKED_AT, _MASK_COLOURS = 6, 16
 # The name of the form for the answers about the test images of a contest: `sample_submission.csv`.
 _SUBMISSION = r"(?i)submi(t|ssion)"
-_SPLITS = (TRAIN, VAL, TEST)
-# Where files are searched: in the folders of one split, among all images, and among all files.
-_OWN, _IMAGES, _ALL = "own", "images", "all"
-_Where = tuple[str, str]
 SAME_NAME = "several files have that name"
 
 
@@ -88,7 +90,6 @@ class FileFinder:
         self.suffix = options.suffix
         named = TEST if re.search(_SUBMISSION, stem) else split_in_name(stem)
         self.split = named if named != WHOLE else split
-        self._indices: dict[tuple[_Where, Key | None, bool], TailIndex] = {}
 
     def locate(self, cells: pyarrow.LargeBinaryArray, search: bool = True, splits: Sequence[str] = ()) -> Located:
         """Find the file that each cell means, leaving addresses as they are; without `search`, only as it is written.
@@ -134,7 +135,7 @@ class FileFinder:
 
     def _only_masks(self, rows: np.ndarray) -> str:
         """The first of some files if all lie in folders of masks and those sampled are masks, else an empty text."""
-        about = ~self._places[_IMAGES, WHOLE]
+        about = ~self._searched.places[IMAGES, WHOLE]
         if not len(rows) or not about[rows].all():
             return ""
         looked_at = rows[np.unique(np.linspace(0, len(rows) - 1, _LOOKED_AT).astype(int))]
@@ -169,13 +170,17 @@ class FileFinder:
         return list_folder(self.root).files if self.place is None else self.place.files_below(self.root)
 
     @cached_property
-    def _files(self) -> pyarrow.LargeBinaryArray:
+    def _searched(self) -> SearchedFiles:
         import pyarrow.compute
 
         files = self.all_files
         if self.suffix is not None:
             files = files.filter(pyarrow.compute.match_substring_regex(files, f"(?i){re.escape(self.suffix)}$"))
-        return files
+        return SearchedFiles(files)
+
+    @property
+    def _files(self) -> pyarrow.LargeBinaryArray:
+        return self._searched.files
 
     def _search(
         self, cells: pyarrow.LargeBinaryArray, split: str, settled: pyarrow.LargeBinaryArray
@@ -187,10 +192,10 @@ class FileFinder:
         cells = cleaned(cells)
         if split != WHOLE:
             return self._search_split(cells, split, settled)
-        found, notes = self._found(cells, _everywhere(WHOLE))
+        found, notes = self._found(cells, everywhere(WHOLE))
         if (found == SEVERAL).any():
             # If several splits have files of these names, all cells together mean the only split with a file for each.
-            of_splits = {split: self._found(cells, [(_OWN, split)]) for split in _SPLITS}
+            of_splits = {split: self._found(cells, [(OWN, split)]) for split in SPLITS}
             complete = [split for split, (own, _) in of_splits.items() if (own >= 0).all()]
             if len(complete) == 1:
                 found, told = of_splits[complete[0]]
@@ -203,15 +208,15 @@ class FileFinder:
         If all cells name the folder of one split, that may be where the files once were: then a name that no other
         split has leads wherever it is.
         """
-        hit, named = found >= 0, _splits_above(cells)
+        hit, named = found >= 0, splits_above(cells)
         several = sum(bool(each.any()) for each in named.values()) > 1
-        for split in _SPLITS:
-            only = hit & named[split] & ~np.any([named[other] for other in _SPLITS if other != split], axis=0)
+        for split in SPLITS:
+            only = hit & named[split] & ~np.any([named[other] for other in SPLITS if other != split], axis=0)
             if not only.any() or not (several or self._has_namesakes(split)):
                 continue
-            if self._places[_OWN, split][found[only]].any():
+            if self._searched.places[OWN, split][found[only]].any():
                 stray = only.copy()
-                stray[only] = ~self._places[_ALL, split][found[only]]
+                stray[only] = ~self._searched.places[ALL, split][found[only]]
                 found = np.where(stray, NONE, found)
         return found
 
@@ -221,8 +226,8 @@ class FileFinder:
         import pyarrow.compute
 
         names = pyarrow.compute.replace_substring_regex(self._files, "(?s)^.*/", "")
-        own = names.filter(pyarrow.array(self._places[_OWN, split]))
-        others = names.filter(pyarrow.array(~self._places[_ALL, split]))
+        own = names.filter(pyarrow.array(self._searched.places[OWN, split]))
+        others = names.filter(pyarrow.array(~self._searched.places[ALL, split]))
         return bool(pyarrow.compute.any(pyarrow.compute.is_in(others, value_set=own)).as_py())
 
     def _search_split(
@@ -233,20 +238,20 @@ class FileFinder:
         Such a file has the name of one that is missing, but is another image. Only a cell that names the folder of
         another split leads there, unless all do, as in `/home/test/1.jpg`.
         """
-        elsewhere = _of_others(_splits_above(cells), split)
+        elsewhere = of_others(splits_above(cells), split)
         elsewhere &= not elsewhere.all()
         found = np.full(len(cells), NONE, np.int64)
         here = np.flatnonzero(~elsewhere)
-        found[here], notes = self._found(cells.take(here), [(_OWN, split)])
-        within = split if (found != NONE).any() or _splits_above(settled)[split].any() else WHOLE
-        for rows, places in ((here, _everywhere(within)), (np.flatnonzero(elsewhere), _everywhere(WHOLE))):
+        found[here], notes = self._found(cells.take(here), [(OWN, split)])
+        within = split if (found != NONE).any() or splits_above(settled)[split].any() else WHOLE
+        for rows, places in ((here, everywhere(within)), (np.flatnonzero(elsewhere), everywhere(WHOLE))):
             open_ = rows[found[rows] == NONE]
             if len(open_):
                 found[open_], told = self._found(cells.take(open_), places)
                 notes += told
         return found, list(dict.fromkeys(notes))
 
-    def _found(self, cells: pyarrow.LargeBinaryArray, places: Sequence[_Where]) -> tuple[np.ndarray, list[str]]:
+    def _found(self, cells: pyarrow.LargeBinaryArray, places: Sequence[Where]) -> tuple[np.ndarray, list[str]]:
         """Like `_search`, but in the given places only, one after the other."""
         import pyarrow.compute
 
@@ -260,82 +265,44 @@ class FileFinder:
             for key in (None, folded) if ended else ():
                 open_ = np.flatnonzero(found == NONE)
                 if len(open_):
-                    found[open_] = self._index(place, key).match(cells.take(open_))
+                    found[open_] = self._searched.index(place, key).match(cells.take(open_))
             open_ = np.flatnonzero(found == NONE)
             if len(open_):
                 found[open_], told = self._by_stem(cells.take(open_), place)
                 notes += told
         return found, list(dict.fromkeys(notes))
 
-    def _index(self, place: _Where, key: Key | None, stems: bool = False) -> TailIndex:
-        """Index the files in a place by their paths; with `stems`, only images, without their endings."""
-        import pyarrow.compute
-
-        name = (place, key, stems)
-        if name not in self._indices:
-            rows = self._places[place]
-            if stems:
-                rows = rows & pyarrow.compute.match_substring_regex(self._files, IMAGE_ENDING).to_numpy(
-                    zero_copy_only=False
-                )
-            self._indices[name] = self._index_of(rows, key, stems)
-        return self._indices[name]
-
-    def _index_of(self, rows: np.ndarray, key: Key | None, stems: bool) -> TailIndex:
-        import pyarrow.compute
-
-        numbers = np.flatnonzero(rows)
-        files = self._files.take(numbers)
-        files = pyarrow.compute.replace_substring_regex(files, IMAGE_ENDING, "") if stems else files
-        return TailIndex(files, numbers, key)
-
-    @cached_property
-    def _places(self) -> dict[_Where, np.ndarray]:
-        """The files to search in each place, bool (F,); those of a split do without the files of others."""
-        import pyarrow.compute
-
-        files = self._files
-        about = pyarrow.compute.match_substring_regex(files, ABOUT_IMAGES).to_numpy(zero_copy_only=False)
-        above = _splits_above(files)
-        places = {(_IMAGES, WHOLE): ~about, (_ALL, WHOLE): np.ones(len(files), bool)}
-        for split in _SPLITS:
-            others = _of_others(above, split)
-            places |= {
-                (_OWN, split): ~about & above[split],
-                (_IMAGES, split): ~about & ~others,
-                (_ALL, split): ~others,
-            }
-        return places
-
-    def _by_stem(self, cells: pyarrow.LargeBinaryArray, place: _Where) -> tuple[np.ndarray, list[str]]:
+    def _by_stem(self, cells: pyarrow.LargeBinaryArray, place: Where) -> tuple[np.ndarray, list[str]]:
         """Like `TailIndex.match`, but by names without endings; files that are masks of others are no images."""
         import pyarrow.compute
 
         found = np.full(len(cells), NONE, np.int64)
         ended = pyarrow.compute.match_substring_regex(cells, IMAGE_ENDING).to_numpy(zero_copy_only=False)
         rows = np.flatnonzero(~ended)
-        if not len(rows) or not self._places[place].any():
+        if not len(rows) or not self._searched.places[place].any():
             return found, []
         notes: list[str] = []
         wanted = cells.take(rows)
         numbers = pyarrow.compute.all(pyarrow.compute.match_substring_regex(wanted, NUMBER)).as_py()
         if numbers:
             # Most cells match as numbers, and a match that is unique as a number is also unique as written.
-            found[rows] = self._index(place, numbered, stems=True).match(wanted)
+            found[rows] = self._searched.index(place, numbered, stems=True).match(wanted)
             if not (found[rows] == SEVERAL).any():
                 return found, notes
         for key in (None, numbered) if numbers else (None, folded, numbered):
-            found[rows] = self._index(place, key, stems=True).match(wanted)
+            found[rows] = self._searched.index(place, key, stems=True).match(wanted)
             if (found[rows] == SEVERAL).any():
                 masks, notes = self._mask_endings(wanted.filter(found[rows] == SEVERAL), place, key)
                 if masks is not None:
-                    found[rows] = self._index_of(self._places[place] & ~masks, key, stems=True).match(wanted)
+                    found[rows] = self._searched.index_of(self._searched.places[place] & ~masks, key, stems=True).match(
+                        wanted
+                    )
             if (found[rows] >= 0).any():
                 break
         return found, notes
 
     def _mask_endings(
-        self, cells: pyarrow.LargeBinaryArray, place: _Where, key: Key | None
+        self, cells: pyarrow.LargeBinaryArray, place: Where, key: Key | None
     ) -> tuple[np.ndarray | None, list[str]]:
         """Which files, bool (F,), have the endings of masks of the images that cells mean; None if all have one ending.
 
@@ -348,9 +315,11 @@ class FileFinder:
         is_image = [re.search(IMAGE_ENDING, name) is not None for name in names]
         cells = cells[:_LOOKED_AT]
         among: dict[str, np.ndarray] = {}
-        for number in np.unique(numbers[self._places[place]]).tolist():
+        for number in np.unique(numbers[self._searched.places[place]]).tolist():
             if is_image[number]:
-                own = self._index_of(self._places[place] & (numbers == number), key, stems=True).match(cells)
+                own = self._searched.index_of(
+                    self._searched.places[place] & (numbers == number), key, stems=True
+                ).match(cells)
                 if (own >= 0).any():
                     among[names[number]] = own[own >= 0]
         if len(among) < 2:
@@ -385,25 +354,6 @@ def splits_of_rows(table: pyarrow.Table, split: str) -> list[str]:
     if split == WHOLE or "split" not in table.column_names:
         return [split] * len(table)
     return [SPLIT_FOLDERS.get(word.lower(), WHOLE) for word in table["split"].to_pylist()]
-
-
-def _everywhere(split: str) -> list[_Where]:
-    """Where to search after the folders of a split, the likeliest place first."""
-    return [(_IMAGES, split), (_ALL, split)]
-
-
-def _splits_above(paths: pyarrow.LargeBinaryArray) -> dict[str, np.ndarray]:
-    """For each split, which paths have a folder named after it, bool (N,)."""
-    import pyarrow.compute
-
-    above = pyarrow.compute.replace_substring_regex(paths, "[^/]*$", "").dictionary_encode()
-    named = [{split_in_name(part) for part in os.fsdecode(each.as_py()).split("/")} for each in above.dictionary]
-    return {split: np.array([*(split in each for each in named), False])[above.indices.to_numpy()] for split in _SPLITS}
-
-
-def _of_others(above: dict[str, np.ndarray], split: str) -> np.ndarray:
-    """Which paths have folders of other splits and none of this one, bool (N,)."""
-    return np.any([above[other] for other in _SPLITS if other != split], axis=0) & ~above[split]
 
 
 def _within(given: str, root: Path, place: Place) -> Path | None:

@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from graft.data.dataset import TEST, TRAIN, VAL, WHOLE, Dataset, Images, together
-from graft.data.readers.finding_files import ABOUT_IMAGES
 from graft.data.readers.found_table import Found
 from graft.data.readers.grid import LIST_ENDINGS
 from graft.data.readers.place import Place
+from graft.data.readers.searched_places import ABOUT_IMAGES
 from graft.data.readers.split_names import SPLIT_FOLDERS, split_in_name
 from graft.data.readers.tree import arrange
 from graft.data.table_options import NO_COLUMN

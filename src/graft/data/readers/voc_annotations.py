@@ -15,10 +15,11 @@ from dataclasses import replace
 from graft.closest_files import closest
 from graft.data.dataset import TRAIN, Dataset
 from graft.data.label_sets import as_cell
-from graft.data.readers.finding_files import ABOUT_IMAGES, FileFinder
+from graft.data.readers.finding_files import FileFinder
 from graft.data.readers.folder_tree import are_no_images
 from graft.data.readers.place import Place
 from graft.data.readers.records import root_of
+from graft.data.readers.searched_places import ABOUT_IMAGES
 from graft.data.readers.split_names import splits_of
 from graft.data.readers.table import arrange_table
 from graft.data.readers.tables_or_folders import with_strangers
