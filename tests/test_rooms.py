@@ -39,6 +39,7 @@ GROUND = (
         "tar_members",
         "torch_modes",
         "words",
+        "xml_files",
         "yaml_text",
         "zip_members",
     ),
@@ -113,6 +114,7 @@ ALLOWED: dict[str, set[str]] = {
     "tar_members": set(),
     "torch_modes": set(),
     "words": set(),
+    "xml_files": set(),
     "yaml_text": set(),
     "zip_members": set(),
     "__init__": {"accounting", "audit", "models", "progress", "serving", "training", "transfer", "weights"}

@@ -15,7 +15,7 @@ from calling import graft
 
 from graft.cli import app
 from graft.cli.launching import ENDS, OUTCOME
-from graft.workflows.arguments import Arguments, gone_on_with, read_arguments, write_arguments
+from graft.workflows.arguments import Arguments, merged_arguments, read_arguments, write_arguments
 
 
 class Agent:
@@ -118,7 +118,7 @@ def test_a_resumed_run_goes_on_with_as_many_processes_as_it_was_begun_with(agent
     graft("train", "letters", "--resume", "--out", tmp_path, "--processes", 2)
     assert agent.config.nproc_per_node == 2
     given = Arguments("letters", processes=2)
-    assert gone_on_with(read_arguments(tmp_path), given, tmp_path).processes == 3
+    assert merged_arguments(read_arguments(tmp_path), given, tmp_path).processes == 3
 
 
 @pytest.mark.parametrize(

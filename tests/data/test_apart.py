@@ -15,7 +15,7 @@ from graft.data.opening import open_dataset
 from graft.data.splitting import with_validation
 from graft.data.table_options import TableOptions
 from graft.errors import DataError, InputError
-from graft.workflows.arguments import Arguments, gone_on_with, images_of, read_arguments, write_arguments
+from graft.workflows.arguments import Arguments, images_of, merged_arguments, read_arguments, write_arguments
 from graft.workflows.prepare import DataOptions, open_images
 
 TRAIN = "path,label,patient\na/1.jpg,cat,p\na/2.jpg,dog,q\na/3.jpg,cat,r\na/4.jpg,dog,p\n"
@@ -213,7 +213,7 @@ def test_a_run_knows_where_its_splits_are_again(data: Path) -> None:
     write_arguments(data, arguments)
     assert read_arguments(data) == arguments
     assert [*open_images(images_of(read_arguments(data), None)).splits] == ["train", "val"]
-    moved = gone_on_with(arguments, Arguments(arguments.data, val=str(data / "folders")), data)
+    moved = merged_arguments(arguments, Arguments(arguments.data, val=str(data / "folders")), data)
     assert moved.val == str(data / "folders")
     with pytest.raises(InputError, match=r"no `test` was given"):
-        gone_on_with(arguments, Arguments(arguments.data, test=str(data / "folders")), data)
+        merged_arguments(arguments, Arguments(arguments.data, test=str(data / "folders")), data)

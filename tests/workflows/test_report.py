@@ -20,7 +20,7 @@ from graft.workflows.alarming import label_alarms
 from graft.workflows.material import Material
 from graft.workflows.report import report
 from graft.workflows.run import Run
-from graft.workflows.run_folder import begun_by
+from graft.workflows.run_folder import folder_of_job
 from graft.workflows.thumbnails import Album
 from graft.workflows.train import train
 
@@ -280,4 +280,4 @@ def test_an_edited_file_of_findings_or_robustness_is_as_good_as_none(run: Run, t
 
 
 def test_a_run_that_is_resumed_was_begun_by_no_other_job(run: Run) -> None:
-    assert begun_by("a job", None, run.folder) is None
+    assert folder_of_job("a job", None, run.folder) is None

@@ -23,7 +23,7 @@ from graft.weights.base import BUNDLED, load_base
 from graft.weights.saved import SavedModel, save_model
 from graft.workflows.arguments import read_arguments, stated, write_arguments
 from graft.workflows.run import Run, read_run
-from graft.workflows.run_folder import begun
+from graft.workflows.run_folder import folder_to_resume
 from graft.workflows.train import train
 
 
@@ -166,10 +166,10 @@ def test_the_run_to_go_on_with_is_the_newest_that_has_the_name_of_the_data(
         (tmp_path / "runs" / name).mkdir(parents=True)
         (tmp_path / "runs" / name / "args.yaml").write_text("")
         os.utime(tmp_path / "runs" / name / "args.yaml", (number, number))
-    assert begun(None, Path("photos")).name == "photos-10"
-    assert begun(None, Path("2024")).name == "2024"
+    assert folder_to_resume(None, Path("photos")).name == "photos-10"
+    assert folder_to_resume(None, Path("2024")).name == "2024"
     with pytest.raises(InputError, match="expected a run to go on with in runs/birds, got none"):
-        begun(None, Path("birds"))
+        folder_to_resume(None, Path("birds"))
 
 
 def test_one_process_at_a_time_works_on_a_run_and_a_killed_one_holds_nothing(interrupted: Path) -> None:

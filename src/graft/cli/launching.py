@@ -44,10 +44,10 @@ def begun_with(data: str, out: str | None) -> int | None:
     if "TORCHELASTIC_RUN_ID" in os.environ:
         return None
     from graft.workflows.arguments import read_arguments
-    from graft.workflows.run_folder import begun
+    from graft.workflows.run_folder import folder_to_resume
 
     place = None if out is None else Path(out).expanduser().absolute()
-    return read_arguments(begun(place, Path(data).expanduser())).processes
+    return read_arguments(folder_to_resume(place, Path(data).expanduser())).processes
 
 
 def launch(processes: int, max_restarts: int) -> NoReturn:

@@ -288,11 +288,11 @@ def train(
     if run.expected is not None:
         say(f"expected {run.expected}")
     if run.multi_label:
-        say(f"baseline, an order by chance: {run.to_dict()['baseline']['mean_average_precision'] or 0.0:.1%}")
+        say(f"baseline (random order): {run.to_dict()['baseline']['mean_average_precision'] or 0.0:.1%}")
     else:
         say(f"majority-class baseline on val: {run.majority:.1%}")
     seconds = run.seconds
-    tried = f", of it {seconds['levels']:.1f} s for trying levels" if "levels" in seconds else ""
+    tried = f", including {seconds['levels']:.1f} s for trying levels" if "levels" in seconds else ""
     say(
         f"{counted(run.images, 'image')}, level {run.level}, cut {run.cut}, {seconds['total']:.1f} s{tried} "
         f"({seconds['features']:.1f} s features, {seconds['training']:.1f} s training)"

@@ -1,9 +1,10 @@
 """Run the trunk once: turn images into activations at the cut, or read them from the cache."""
 
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, replace
+from functools import cache, partial
 from itertools import chain, islice
 from math import prod
 from pathlib import Path
@@ -73,53 +74,41 @@ def extract(
 
     Raises WeightsError for weights that are not finite, GraftError if finite weights give activations that are not.
     """
-    total, before = sum(len(images) for images in splits.values()), 0
-    own, of_split, results = preprocessing, {name: (choices or {}).get(name, choice) for name in splits}, {}
-    digests: dict[tuple[Preprocessing, Choice], str] = {}
-    stamps: dict[int, tuple[str, ...]] = {}
-    with closing(_Engines(section, own, reporter)) as engines:
-        for name, images in splits.items():
-            preprocessing = replace(own, crop_fraction=(crops or {}).get(name, own.crop_fraction))
-            choice, view = of_split[name], (views or {}).get(name)
-            if (preprocessing, choice) not in digests:
-                digests[preprocessing, choice] = _digest(section, preprocessing, choice)
-            digest = digests[preprocessing, choice]
-            path = entry_path(digest if view is None else f"{digest} {view}", images) if use_cache else None
-            rows = kept_rows() if view is None else None
-            found = None if path is None or rows is not None else read_entry(path, reporter)
-            if found is None:
-                source = Source(section, images, preprocessing, choice, view)
-
-                def tell(done: int, start: int = before) -> None:
-                    reporter.step(step, start + done, total)
-
-                def compute(
-                    images: Images,
-                    path: Path | None = None,
-                    source: Source = source,
-                    tell: Callable[[int], None] = tell,
-                ) -> Activations:
-                    source = replace(source, images=images)
-                    decoding = _decoded(source, [range(len(images))])
-                    if not engines.begun:
-                        _check_weights(section)
-                        others = [each for each in splits if of_split[each] != source.choice]
-                        missing = (each for each in others if not is_kept(section, splits[each], own, of_split[each]))
-                        engines.begin({of_split[each] for each in missing})
-                        if path is None or not is_shared(path):
-                            decoding = _begun(decoding)
-                    return _compute(engines.opened(source.choice), source, decoding, path, reporter, tell)
-
-                if rows is None:
-                    found = compute(images, path)
-                else:
-                    if id(images) not in stamps:
-                        stamps[id(images)] = tuple(images.stamps())
-                    found = rows.completed(digest, images, stamps[id(images)], compute)
+    sources = {
+        name: Source(
+            section,
+            images,
+            replace(preprocessing, crop_fraction=(crops or {}).get(name, preprocessing.crop_fraction)),
+            (choices or {}).get(name, choice),
+            (views or {}).get(name),
+        )
+        for name, images in splits.items()
+    }
+    total, before, results = sum(map(len, splits.values())), 0, dict[str, Activations]()
+    # Hashing the weights of a section takes longer than looking an entry up.
+    digest_of, stamps = cache(partial(_digest, section)), dict[int, tuple[str, ...]]()
+    with closing(_Engines(list(sources.values()), preprocessing, reporter)) as engines:
+        for name, source in sources.items():
+            digest, images = digest_of(source.preprocessing, source.choice), source.images
+            path = None
+            if use_cache:
+                path = entry_path(digest if source.view is None else f"{digest} {source.view}", images)
+            rows = kept_rows() if source.view is None else None
+            compute = partial(engines.compute, source, partial(_tell, reporter, step, before, total))
+            if rows is not None:
+                if id(images) not in stamps:
+                    stamps[id(images)] = tuple(images.stamps())
+                results[name] = rows.completed(digest, images, stamps[id(images)], compute)
+            else:
+                found = None if path is None else read_entry(path, reporter)
+                results[name] = compute(images, path) if found is None else found
             before += len(images)
             reporter.step(step, before, total)
-            results[name] = found
     return results
+
+
+def _tell(reporter: Reporter, step: str, before: int, total: int, done: int) -> None:
+    reporter.step(step, before + done, total)
 
 
 class _Engines:
@@ -128,23 +117,46 @@ class _Engines:
     Opening an engine keeps one core busy for half a second.
     """
 
-    def __init__(self, section: Section, preprocessing: Preprocessing, reporter: Reporter) -> None:
-        self._how = section, preprocessing, reporter
+    def __init__(self, sources: Sequence[Source], preprocessing: Preprocessing, reporter: Reporter) -> None:
+        self._sources, self._preprocessing, self._reporter = sources, preprocessing, reporter
         self._opened: dict[Choice, Engine] = {}
         self._later: dict[Choice, Future[Engine]] = {}
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="engine")
-        self.begun = False
+        self._begun = False
 
-    def begin(self, needed_later: Iterable[Choice]) -> None:
-        self.begun = True
-        self._later = {choice: self._pool.submit(open_engine, choice, *self._how) for choice in needed_later}
+    def compute(
+        self, source: Source, tell: Callable[[int], None], images: Images, path: Path | None = None
+    ) -> Activations:
+        """Compute the activations of `images` as those of a source are, and cache them at `path`."""
+        source = replace(source, images=images)
+        decoding = _decoded(source, [range(len(images))])
+        if not self._begun:
+            _check_weights(source.section)
+            self._begin(source)
+            if path is None or not is_shared(path):
+                decoding = _begun(decoding)
+        return _compute(self._opened_for(source), source, decoding, path, self._reporter, tell)
 
-    def opened(self, choice: Choice) -> Engine:
-        """Return the engine of a choice. Raises what `open_engine` raises."""
-        if choice not in self._opened:
-            later = self._later.get(choice)
-            self._opened[choice] = open_engine(choice, *self._how) if later is None else later.result()
-        return self._opened[choice]
+    def _begin(self, first: Source) -> None:
+        """Let another thread open the engines of the sources that have yet to be computed."""
+        self._begun = True
+        for each in self._sources:
+            if (
+                each.choice != first.choice
+                and each.choice not in self._later
+                and not is_kept(each.section, each.images, self._preprocessing, each.choice)
+            ):
+                self._later[each.choice] = self._pool.submit(self._open, each)
+
+    def _opened_for(self, source: Source) -> Engine:
+        """Return the engine of a source. Raises what `open_engine` raises."""
+        if source.choice not in self._opened:
+            later = self._later.get(source.choice)
+            self._opened[source.choice] = self._open(source) if later is None else later.result()
+        return self._opened[source.choice]
+
+    def _open(self, source: Source) -> Engine:
+        return open_engine(source.choice, source.section, self._preprocessing, self._reporter)
 
     def close(self) -> None:
         self._pool.shutdown(wait=True, cancel_futures=True)

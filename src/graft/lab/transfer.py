@@ -47,7 +47,10 @@ def mosaics(per_letter: int, test_per_letter: int, seed: int) -> tuple[Images, I
 
 
 def started(level: str, classes: int, seed: int) -> Network:
-    """Return an untrained LeNet-5 with a new head; parameters that the level freezes require no gradient."""
+    """Return LeNet-5 as a level starts it, with a new head: from the base's weights, or random ones for `scratch`.
+
+    Parameters that the level freezes require no gradient.
+    """
     base = load_base(BASE)
     network = base.network if level != SCRATCH else untrained_base(base.network.config.architecture, seed=seed).network
     with seeded(seed):

@@ -205,7 +205,7 @@ def refit_crown(task: Task, plan: Plan, examples: Examples, start: Start, folder
     return Trained(logits, examples.labels, 1.0, examples.skipped, 0.0, seconds, domain=domain)
 
 
-def figures_of(before: Trained, refitted: Trained) -> Trained:
+def with_measured(before: Trained, refitted: Trained) -> Trained:
     """Return the outcome of the fit on all images, with the values from the fit `before` that need held-out images."""
     domain = refitted.domain
     if domain is not None and before.domain is not None:

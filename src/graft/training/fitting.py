@@ -30,12 +30,12 @@ from graft.training.crowns import (
     Start,
     check_memory,
     examples_of,
-    figures_of,
     has_memory,
     measure_crown,
     refit_crown,
     share_before_refit,
     start_crown,
+    with_measured,
 )
 from graft.training.examples import computed, frozen_features, more_crops
 from graft.training.heads import put_head, solve_head_on_crops, solve_stored_head, targets_of, thresholds_of
@@ -213,7 +213,7 @@ def refit(task: Task, plan: Plan, measured: Measured, folder: Path | None = None
         if plan.cut == task.base.network.cuts[-2]:
             trained = _fit_head(task, plan, task.to_train_on)
         else:
-            trained = figures_of(before, _refitted(task, plan, measured, folder))
+            trained = with_measured(before, _refitted(task, plan, measured, folder))
     check_all_finite(task, plan, trained)
     return replace(
         trained,

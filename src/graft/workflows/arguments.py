@@ -180,7 +180,7 @@ def stated(names: Iterable[str]) -> Iterator[None]:
         _STATED.reset(token)
 
 
-def gone_on_with(before: Arguments, given: Arguments, folder: Path) -> Arguments:
+def merged_arguments(before: Arguments, given: Arguments, folder: Path) -> Arguments:
     """Return the arguments of the run to resume, with any new spelling of its data or base.
 
     The number of processes may change, which leaves the result the same. An argument left at its default is not checked

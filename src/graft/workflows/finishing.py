@@ -107,7 +107,8 @@ def _audit(dataset: Dataset, findings: tuple[Finding, ...], skipped: dict[str, s
     """Return the audit in the form of `graft audit --json`; the undecodable images are those that training skipped."""
     found = [finding.to_dict() for finding in findings if finding.kind != "unreadable"]
     if skipped:
-        message = f"{counted(len(skipped), 'image')} could not be decoded, and so left out"
+        were = "was" if len(skipped) == 1 else "were"
+        message = f"{counted(len(skipped), 'image')} could not be decoded and {were} left out"
         found.insert(0, {"kind": "unreadable", "severity": "error", "paths": list(skipped), "message": message})
     sizes = counts(dataset.splits[TRAIN], dataset.classes, dataset.label_sets)
     return {"items": len(dataset), "classes": sizes, "findings": found}

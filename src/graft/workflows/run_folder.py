@@ -91,7 +91,7 @@ def holds_work(folder: Path) -> bool:
     return any(each.suffix == ".safetensors" for each in (folder / CHECKPOINTS).glob("*"))
 
 
-def begun(out: Path | None, data: Path) -> Path:
+def folder_to_resume(out: Path | None, data: Path) -> Path:
     """Return the folder of the run to resume: `data` itself, `out`, or the newest in `runs/` with the data's name.
 
     Raises InputError if there is none, and for a run that is to go on in another folder than its own.
@@ -121,7 +121,7 @@ def begun(out: Path | None, data: Path) -> Path:
     return max(found, key=lambda child: (child / ARGUMENTS_FILE).stat().st_mtime)
 
 
-def begun_by(job: str, out: Path | None, data: Path) -> Path | None:
+def folder_of_job(job: str, out: Path | None, data: Path) -> Path | None:
     """Return the folder that a `job` claimed before it was restarted; None if it claimed none.
 
     A folder from which nothing can be resumed is removed. If `data` is a run to resume, the job claims no other.

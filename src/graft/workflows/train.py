@@ -36,7 +36,7 @@ from graft.workflows.arguments import (
     absolute,
     absolute_apart,
     absolute_table,
-    gone_on_with,
+    merged_arguments,
     read_arguments,
     write_arguments,
 )
@@ -57,10 +57,10 @@ from graft.workflows.prepare import (
 from graft.workflows.run import PLAN_FILE, RESULT_FILE, SPLIT_FILE, Run, fault_of_model, finished, near
 from graft.workflows.run_folder import (
     JOB_FILE,
-    begun,
-    begun_by,
     check_free,
     clear_away,
+    folder_of_job,
+    folder_to_resume,
     holds_work,
     locked,
     new_folder,
@@ -182,8 +182,12 @@ def train(
     given |= {"find_learning_rate": truth(find_learning_rate, "--find-lr") or None}
     if isinstance(recipe, str | PathLike):
         file = read_recipe(recipe)
-        recipe, level = file.recipe, file.level or level if level == "auto" else level
-        base = file.base or base if base == DEFAULT_BASE else base
+        recipe = file.recipe
+        # What is given as an argument precedes what the file says.
+        if level == "auto":
+            level = file.level or level
+        if base == DEFAULT_BASE:
+            base = file.base or base
     recipe = check_recipe(recipe if recipe is not None else Recipe())
     recipe = replace(recipe, **{name: value for name, value in given.items() if value is not None})
     asked = data if isinstance(data, DataOptions) else DataOptions(data)
@@ -234,16 +238,16 @@ def train(
         if not processes.first:
             return follow(processes, images, started)
         logging, run = Logging(logger, told), None
-        way = Way(processes, every, logging, started)
+        execution = Execution(processes, every, logging, started)
         try:
-            before = begun_by(processes.job, place, source) if processes.job is not None else None
+            before = folder_of_job(processes.job, place, source) if processes.job is not None else None
             if before is not None:
-                run = _go_on(before, arguments, images, way)
+                run = _resume(before, arguments, images, execution)
             elif truth(resume, "--resume"):
-                run = _go_on(begun(place, source), arguments, images, way)
+                run = _resume(folder_to_resume(place, source), arguments, images, execution)
             else:
                 with repeatable(choice):
-                    run = _begin(place, source, arguments, images, sheet, way)
+                    run = _begin(place, source, arguments, images, sheet, execution)
             tell_run(processes, run)
             return run
         finally:
@@ -251,7 +255,7 @@ def train(
 
 
 @dataclass(frozen=True)
-class Way:
+class Execution:
     """How a training run is carried out, whatever its result: by which processes, and who is told."""
 
     processes: Processes
@@ -266,33 +270,33 @@ def _begin(
     arguments: Arguments,
     images: Dataset | None,
     sheet: Path | None,
-    way: Way,
+    execution: Execution,
 ) -> Run:
     """Train into a new folder, which is removed again if it holds nothing that can be resumed."""
     try:
         check_free(place, source)
-        decided = decide(arguments, images, sheet, way.logging.reporter, way.started, place=place)
+        decided = decide(arguments, images, sheet, execution.logging.reporter, execution.started, place=place)
         with new_folder(place, source) as folder:
             try:
-                if way.processes.job is not None:
-                    (folder / JOB_FILE).write_text(way.processes.job, encoding="utf-8")
+                if execution.processes.job is not None:
+                    (folder / JOB_FILE).write_text(execution.processes.job, encoding="utf-8")
                 _write_beginning(folder, arguments, decided)
             except OSError as error:
                 raise _unwritable(folder, error, "and train again") from error
-            with _resumable(folder, way.logging.reporter):
-                way.logging.begin(folder, arguments)
-                return _carry_out(decided, folder, arguments, way)
+            with _resumable(folder, execution.logging.reporter):
+                execution.logging.begin(folder, arguments)
+                return _carry_out(decided, folder, arguments, execution)
     except KeyboardInterrupt as interruption:
         if isinstance(interruption, Interrupted):
             raise
         raise Interrupted(None) from interruption
 
 
-def _go_on(folder: Path, given: Arguments, images: Dataset | None, way: Way) -> Run:
+def _resume(folder: Path, given: Arguments, images: Dataset | None, execution: Execution) -> Run:
     """Continue the interrupted run in a folder, or return its result if it is finished."""
     with locked(folder):
         begun_with = read_arguments(folder)
-        arguments = gone_on_with(begun_with, given, folder)
+        arguments = merged_arguments(begun_with, given, folder)
         clear_away(folder)
         run = finished(folder)
         fault = None if run is None else fault_of_model(run)
@@ -300,19 +304,21 @@ def _go_on(folder: Path, given: Arguments, images: Dataset | None, way: Way) -> 
             # Whether moved images or another base are really the same is not checked: nothing is done with them.
             names = [name for name in MOVABLE if getattr(arguments, name) != getattr(begun_with, name)]
             of = "".join(f", of the {name} {getattr(begun_with, name)}" for name in names)
-            way.logging.reporter.note(f"{near(folder)} is finished already; this is its result{of}")
+            execution.logging.reporter.note(f"{near(folder)} is finished already; this is its result{of}")
             return run
         if fault is not None:
-            way.logging.reporter.note(f"the model in {near(folder)} cannot be used, so it is made again: {fault}")
+            execution.logging.reporter.note(f"the model in {near(folder)} cannot be used, so it is made again: {fault}")
         elif (folder / RESULT_FILE).exists():
-            way.logging.reporter.note(
+            execution.logging.reporter.note(
                 f"the result or the model in {near(folder)} is gone or damaged, so the run is finished again"
             )
         (folder / RESULT_FILE).unlink(missing_ok=True)
-        with repeatable(choice_of(arguments)), _resumable(folder, way.logging.reporter):
-            decided = decide(arguments, images, None, way.logging.reporter, way.started, _read_beginning(folder))
-            way.logging.begin(folder, arguments)
-            return _carry_out(decided, folder, arguments, way)
+        with repeatable(choice_of(arguments)), _resumable(folder, execution.logging.reporter):
+            decided = decide(
+                arguments, images, None, execution.logging.reporter, execution.started, _read_beginning(folder)
+            )
+            execution.logging.begin(folder, arguments)
+            return _carry_out(decided, folder, arguments, execution)
 
 
 @contextmanager
@@ -362,15 +368,15 @@ def _read_beginning(folder: Path) -> Beginning:
         ) from None
 
 
-def _carry_out(decided: Decided, folder: Path, arguments: Arguments, way: Way) -> Run:
-    decided = replace(decided, task=replace(decided.task, checkpoint_every=way.checkpoint_every))
-    decided = share(way.processes, folder, arguments, decided)
+def _carry_out(decided: Decided, folder: Path, arguments: Arguments, execution: Execution) -> Run:
+    decided = replace(decided, task=replace(decided.task, checkpoint_every=execution.checkpoint_every))
+    decided = share(execution.processes, folder, arguments, decided)
     task, chosen, measured = decided.task, decided.plan, decided.measured
     if task.refit:
         measured = measured or measure_each([task], chosen, folder, ahead=True)[0]
         # From here on, the level is not measured again, however often the rest is interrupted.
         write_measured(folder, measured)
     trained = fit_level(task, chosen, folder, measured)
-    run = finish(decided, trained, folder, way.started)
+    run = finish(decided, trained, folder, execution.started)
     (folder / JOB_FILE).unlink(missing_ok=True)
     return run

@@ -41,11 +41,12 @@ if TYPE_CHECKING:
 COLUMNS_AT_ONCE = 128
 # How many cells are looked up on disk to tell whether a column holds paths.
 _LOOKED_UP = 200
+# The share of these that must be found, or look like files, if the column has a name for paths.
+NAMED_SHARE = 0.5
 # No file system takes longer paths.
 _LONGEST_PATH = 4096
-# The share of them that must be found, or look like files, if the column has a name for paths.
-NAMED_SHARE = 0.5
-ABOUT_IMAGES = r"(?i)mask|segment|annot|thumb"
+# Names of columns, and cells, of files about images.
+NAMED_ABOUT_IMAGES = r"(?i)mask|segment|annot|thumb"
 # Up to this many columns with such names are checked for naming other images than the chosen column does.
 _NAMING_IMAGES, _MOST_BESIDE = r"(?i)im(g|age)|photo|pic|file|path|left|right|fundus|view", 6
 
@@ -279,7 +280,7 @@ class Columns:
             return 0.0
         addresses = pyarrow.compute.match_substring_regex(cells, SCHEME).to_numpy(zero_copy_only=False)
         there = self.finder.locate(cells).there
-        about = pyarrow.compute.match_substring_regex(cells, ABOUT_IMAGES).to_numpy(zero_copy_only=False)
+        about = pyarrow.compute.match_substring_regex(cells, NAMED_ABOUT_IMAGES).to_numpy(zero_copy_only=False)
         if about.mean() > NAMED_SHARE and len(self.grid.names) > 2 and not self.only_paths(column):
             return 0.0
         return float((there | addresses).mean())
@@ -314,7 +315,7 @@ class Columns:
         import pyarrow.compute
 
         among = [number for number, name in enumerate(self.grid.names) if re.search(_NAMING_IMAGES, name)]
-        among = [number for number in among if not re.search(ABOUT_IMAGES, self.grid.names[number])]
+        among = [number for number in among if not re.search(NAMED_ABOUT_IMAGES, self.grid.names[number])]
         among = [number for number in among if number != column][:_MOST_BESIDE]
         own, found = self._beginning(column) if among else None, list[int]()
         if own is None:

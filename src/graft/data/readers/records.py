@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from pathlib import Path
 from typing import Any
-from xml.etree import ElementTree
 
 from graft.annotation_exports import (
     Record,
@@ -19,10 +18,11 @@ from graft.annotation_exports import (
 from graft.data.readers.column_names import known_names
 from graft.data.readers.split_names import SPLIT_FOLDERS
 from graft.errors import DataError
+from graft.xml_files import root_of
 
 # JSON must be in memory as a whole, where it takes several times its size.
 _MOST_BYTES = 2**28
-# Where an object may hold its list of records, and what a COCO entry may be named.
+# Where an object may hold its list of records.
 _LISTS = ("data", "images", "annotations", "samples", "records", "items", "rows")
 
 
@@ -51,16 +51,6 @@ def read_records(path: Path) -> tuple[list[Record], bool]:
             "record for each image"
         )
     return records, bool(exported) or (isinstance(value, list) and all(map(is_task, value)))
-
-
-def root_of(path: Path, most_bytes: int) -> ElementTree.Element | None:
-    """The root of an XML file; None for a larger or damaged one, and for one that is no file."""
-    content = path.read_bytes() if path.is_file() and path.stat().st_size <= most_bytes else b""
-    try:
-        # Entity definitions may expand without end; annotation tools write none.
-        return None if not content or b"<!" in content.replace(b"<!--", b"") else ElementTree.fromstring(content)
-    except (ElementTree.ParseError, ValueError):
-        return None
 
 
 def read_cvat(path: Path) -> list[Record]:

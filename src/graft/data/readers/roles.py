@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from graft.data.readers.column_cells import ABOUT_IMAGES, NAMED_SHARE, Columns, pixels_in
+from graft.data.readers.column_cells import NAMED_ABOUT_IMAGES, NAMED_SHARE, Columns, pixels_in
 from graft.data.readers.column_names import SPELLINGS, SYNONYMS, given_column, named, plain_name
 from graft.data.readers.columns import told_missing
 from graft.data.readers.finding_files import FileFinder
@@ -211,7 +211,7 @@ def _path(columns: Columns) -> int | None:
     rest = [
         column
         for column in rest
-        if not re.search(ABOUT_IMAGES, columns.grid.names[column])
+        if not re.search(NAMED_ABOUT_IMAGES, columns.grid.names[column])
         and columns.mostly_distinct(column)
         and columns.found_share(column) >= _UNNAMED_SHARE
     ]

@@ -18,7 +18,6 @@ from graft.data.label_sets import as_cell
 from graft.data.readers.finding_files import FileFinder
 from graft.data.readers.folder_tree import are_no_images
 from graft.data.readers.place import Place
-from graft.data.readers.records import root_of
 from graft.data.readers.searched_places import ABOUT_IMAGES
 from graft.data.readers.split_names import splits_of
 from graft.data.readers.table import arrange_table
@@ -26,6 +25,7 @@ from graft.data.readers.tables_or_folders import with_strangers
 from graft.data.table_options import TableOptions
 from graft.endings import IMAGE_ENDING
 from graft.errors import DataError
+from graft.xml_files import root_of
 
 # Larger files describe more than the objects of one image.
 _MOST_BYTES = 2**20
