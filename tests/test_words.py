@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from graft.errors import InputError
-from graft.words import as_called, counted, in_options, program
+from graft.words import as_called, counted, in_options, in_percent, program
 
 
 @pytest.mark.parametrize(
@@ -23,6 +23,24 @@ from graft.words import as_called, counted, in_options, program
 )
 def test_a_noun_agrees_with_its_number(number, words, expected):
     assert counted(number, *words) == expected
+
+
+@pytest.mark.parametrize(
+    ("share", "digits", "expected"),
+    [
+        (0.9674, 1, "96.7%"),
+        (1.0, 1, "100.0%"),
+        (0.0, 1, "0.0%"),
+        (0.9999, 1, "99.99%"),
+        (4_999_999 / 5_000_000, 1, "99.99998%"),
+        (1 / 5_000_000, 1, "0.00002%"),
+        (0.9995, 1, "99.95%"),
+        (0.996, 0, "99.6%"),
+        (0.5, 0, "50%"),
+    ],
+)
+def test_a_share_reads_as_all_or_none_only_if_it_is(share, digits, expected):
+    assert in_percent(share, digits) == expected
 
 
 def test_a_command_that_the_shell_does_not_find_is_called_by_its_place(

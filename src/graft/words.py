@@ -13,6 +13,8 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+# With more groups than this share of the images, figures are said to be over images.
+HARDLY_GROUPED = 0.95
 # Arguments whose name differs from their option's.
 ARGUMENTS = {
     "class": "of_class",
@@ -39,6 +41,9 @@ SPOKEN = re.compile(
     rf"(?: (?:(?P<name>'[^'`]*'|[A-Z]{{2,}}\b|\d[\d.]*%?(?<!\.))|(?P<word>(?:{VALUES})(?![\w-]|:\w))))?`?"
 )
 
+
+# Digits behind the point of a percentage, enough for one of five million images.
+MOST_DIGITS = 5
 
 # Whether this process is the command rather than a program that imports graft.
 _is_command = False
@@ -89,6 +94,15 @@ def counted(number: int, one: str, plural: str | None = None) -> str:
     return f"{number:,} {one if number == 1 else plural or f'{one}s'}"
 
 
+def in_percent(share: float, digits: int = 1) -> str:
+    """Return a share as `96.7%`, with more digits where these few would call it all or none, which it is not."""
+    for more in range(digits, MOST_DIGITS + 1) if 0 < share < 1 else ():
+        text = f"{share:.{more}%}"
+        if float(text[:-1]) not in (0, 100):
+            return text
+    return f"{share:.{digits}%}"
+
+
 def first_few(names: Iterable[str], most: int = 3) -> str:
     """Return at most so many of some names, separated by commas, and an ellipsis if there are more."""
     every = list(names)
@@ -100,7 +114,7 @@ def independent(drawn: int, count: int) -> str:
 
     Where hardly any images share a group, return `158 images`.
     """
-    return counted(drawn, "image") if drawn > 0.95 * count else f"{counted(drawn, 'group')} of images"
+    return counted(drawn, "image") if drawn > HARDLY_GROUPED * count else f"{counted(drawn, 'group')} of images"
 
 
 def in_bytes(number: int) -> str:

@@ -2,11 +2,14 @@
 
 import numpy as np
 import pytest
+from scipy.special import stdtrit
 
 from graft.evaluation import intervals
-from graft.evaluation.error_budget import _chances_of_so_few
+from graft.evaluation.error_budget import _binomial_tails
 from graft.evaluation.intervals import (
+    Z95,
     Interval,
+    accuracy_interval,
     bootstrap_interval,
     chance_of_at_most,
     effective_count,
@@ -14,6 +17,7 @@ from graft.evaluation.intervals import (
     mean_interval,
     wilson_interval,
 )
+from graft.evaluation.paired import accuracy
 
 
 def test_f1_of_all_and_of_none() -> None:
@@ -54,6 +58,15 @@ def test_one_group_is_worth_one_image() -> None:
 
 def test_of_groups_without_an_error_each_is_worth_one_image_at_most() -> None:
     assert effective_count(np.ones(100, bool), np.arange(100) // 5) <= 20
+
+
+@pytest.mark.parametrize("correct", range(1, 10))
+def test_groups_of_which_the_same_share_is_correct_are_worth_the_same_whatever_rounding_leaves(correct: int) -> None:
+    # At a half the sums of the groups are exactly zero, at other shares nearly.
+    right, groups = np.tile(np.arange(10) < correct, 10), np.repeat(np.arange(10), 10)
+    assert effective_count(right, groups) == pytest.approx(100 * (Z95 / stdtrit(9, 0.975)) ** 2)
+    seeds = np.zeros(100, np.int64)
+    assert accuracy(right, np.arange(100), seeds, groups).ci95 == pytest.approx(accuracy_interval(right, groups))
 
 
 def test_the_bootstrap_draws_whole_groups() -> None:
@@ -106,7 +119,7 @@ def test_binomial_chances_are_those_of_scipy() -> None:
             wrong = np.cumsum(random.random(count) < rate)
             for budget in (0.001, 0.02, 0.5, 0.9):
                 expected = special.bdtr(wrong, np.arange(1, count + 1), budget)
-                np.testing.assert_allclose(_chances_of_so_few(wrong, budget), expected, atol=1e-9)
+                np.testing.assert_allclose(_binomial_tails(wrong, budget), expected, atol=1e-9)
                 few = int(wrong[-1])
                 assert chance_of_at_most(few, count, budget) == pytest.approx(expected[-1], abs=1e-9)
-    assert not len(_chances_of_so_few(np.empty(0, np.int64), 0.1))
+    assert not len(_binomial_tails(np.empty(0, np.int64), 0.1))

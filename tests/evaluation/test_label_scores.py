@@ -134,5 +134,9 @@ def test_what_all_images_or_none_have_has_no_average_precision_and_the_usual_thr
     assert nothing.mean_average_precision is nothing.mean_average_precision_ci95 is None
 
 
+def test_without_images_every_threshold_is_the_usual_one() -> None:
+    assert best_thresholds(np.empty((0, 3)), np.empty((0, 3))).tolist() == [0.5, 0.5, 0.5]
+
+
 def test_logits_beyond_any_number_are_probabilities_all_the_same() -> None:
     np.testing.assert_allclose(sigmoid(np.array([-1e9, -2.0, 0.0, 1e9])), [0.0, 0.11920292, 0.5, 1.0])

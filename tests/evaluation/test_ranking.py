@@ -49,6 +49,15 @@ def test_so_it_does_for_images_in_groups_and_would_not_if_they_were_taken_for_in
     assert (alone < 320) == by_group
 
 
+def test_groups_that_are_all_ranked_alike_are_no_less_than_independent_but_for_their_number() -> None:
+    # Each group of four has an area of a half, so the groups do not differ at all.
+    figures, positive = np.tile([0.0, 1.0, 2.0, 3.0], 12), np.tile([True, False, False, True], 12)
+    groups = np.repeat(np.arange(12), 4)
+    area, low, high = area_and_interval(figures, positive, groups)
+    _, lower, higher = area_and_interval(figures, positive)
+    assert area == 0.5 and 1 < (high - low) / (higher - lower) < 1.2
+
+
 def test_no_perfect_area_is_certain_and_one_group_tells_nothing() -> None:
     figures, positive = np.arange(30) / 30, np.arange(30) >= 15
     area, low, high = area_and_interval(figures, positive)

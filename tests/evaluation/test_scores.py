@@ -164,7 +164,7 @@ def test_the_interval_of_a_class_holds_for_groups_that_differ() -> None:
         # Of a class and of those called so, the same share of each group is right on average.
         right = random.random(800) < random.beta(4, 1, 20)[groups]
         answers = np.where(right, labels, 1 - labels)
-        row, _ = _over_groups(whole, labels, answers, groups, few=True)
+        row, _ = _over_groups(whole, labels, answers, groups, with_specificity=True)
         intervals = (row.recall_ci95, row.precision_ci95, row.specificity_ci95, row.f1_ci95)
         for which, (low, high) in enumerate(intervals):
             held[which] += low <= 0.8 <= high

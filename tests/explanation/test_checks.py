@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from scipy.stats import spearmanr
 from tests.explanation.models import images, of_catalogue, spots
 from tests.explanation.test_class_maps import orange_square
 
@@ -50,6 +51,24 @@ def test_an_answer_that_does_not_depend_on_the_image_has_no_map_that_tells():
     assert found.beaten == 20 and not found.passed
 
 
+def test_a_flat_map_has_no_order_that_could_beat_random_ones_wherever_the_network_looks():
+    model, pixels = spots(), orange_square(0, 0)
+    for value in (0.0, 0.3):
+        found = hiding(model, pixels).test(np.full((1, 1), value, np.float32))
+        assert found.beaten == 0 and not found.passed
+
+
+def test_cells_that_a_map_holds_alike_are_not_hidden_row_by_row():
+    model, marks_one = spots(), np.zeros((7, 7), np.float32)
+    marks_one[6, 6] = 1
+    passed = [
+        Hiding(model, orange_square(0, left)[0], 0, answers_of(model), seed).test(marks_one).passed
+        for left in (0, 8, 24)
+        for seed in range(4)
+    ]
+    assert sum(passed) <= 2
+
+
 def test_random_orders_are_the_same_for_one_seed():
     pixels = orange_square(24, 8)
     first, second = (hiding(spots(), pixels).random for _ in range(2))
@@ -77,6 +96,18 @@ def test_the_cascade_runs_from_the_head_down_and_leaves_the_model_as_it_is():
         assert ("classifier" in changed) and (("conv_stem" in changed) == (stage == "stem"))
     assert seen == ["head", "stage5", "stage4", "stage3", "stage2", "stage1", "stem"]
     assert all(torch.equal(tensor, own[name]) for name, tensor in before.items())
+
+
+def test_the_likeness_of_maps_is_spearmans_also_where_many_cells_are_equal():
+    random = np.random.default_rng(0)
+    for _ in range(50):
+        own, other = ((random.random((7, 7)) < 0.05).astype(np.float32) for _ in range(2))
+        own[0, 0] = other[6, 6] = 1
+        (found,) = cascade(
+            spots(), [ClassMap(own, "rise", None)], lambda _, other=other: [ClassMap(other, "rise", None)]
+        )
+        theirs = spearmanr(*(in_cells(each).round(6).ravel() for each in (own, other))).statistic
+        assert found.alike == pytest.approx(abs(theirs))
 
 
 def test_a_map_that_does_not_depend_on_the_weights_fails_the_cascade():

@@ -56,7 +56,7 @@ def test_what_is_random_is_decided_by_the_seed(name: str) -> None:
     assert (corrupt(image(), name, 3, 1) != corrupt(image(), name, 3, 2)).any()
 
 
-@pytest.mark.parametrize("shape", [(1, 1, 3), (5, 70, 1), (28, 28, 1)])
+@pytest.mark.parametrize("shape", [(1, 1, 3), (5, 70, 1), (28, 28, 1), (28, 28, 2), (20, 24, 5)])
 def test_images_of_any_shape_keep_it(shape: tuple[int, int, int]) -> None:
     for name in CORRUPTIONS:
         for severity in (1, 5):

@@ -19,7 +19,7 @@ from mosaics import LETTERS, write_mosaics
 import graft
 from graft.data.dataset import VAL
 from graft.errors import InputError, WeightsError
-from graft.evaluation.label_scores import mean_average_precision
+from graft.evaluation.label_scores import mean_average_precision, score_labels
 from graft.features.engine import choose
 from graft.features.extraction import extract
 from graft.progress import Reporter
@@ -28,6 +28,7 @@ from graft.training.recipe import Recipe
 from graft.transfer.label_head import fit_label_head
 from graft.weights.base import load_base
 from graft.workflows.answer_list import write_answer_list
+from graft.workflows.label_evaluation import LabelEvaluation
 
 OPTIONS = {"base": "latin_letters", "quiet": True, "multi_label": True, "refit": False}
 
@@ -290,3 +291,11 @@ def test_more_images_than_memory_holds_are_refused_before_anything_is_computed(
     with pytest.raises(InputError, match=r"of memory for a head for several labels on \d+ images, got 0.0 GiB"):
         graft.train(table, level="head", out=tmp_path / "run", reporter=reporter, **OPTIONS)
     assert "features" not in steps
+
+
+def test_in_a_notebook_a_label_that_was_not_measured_is_not_the_worst() -> None:
+    # No image has the first label.
+    matrix = np.array([[0, 1], [0, 0], [0, 1], [0, 0]])
+    scores = score_labels(np.array([[0.1, 0.2]] * 4), matrix, ("absent", "seen"), np.full(2, 0.5))
+    shown = LabelEvaluation("run", "data", "test", None, {}, "torch", 1.0, (), None, labels=scores)._repr_html_()
+    assert shown.index(">seen<") < shown.index(">absent<")

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from unittest.mock import patch
 
@@ -17,8 +18,10 @@ from graft.evaluation.report.values import Alarm
 from graft.images.letters import CYRILLIC
 from graft.workflows import gathering
 from graft.workflows.alarming import label_alarms
+from graft.workflows.chosen_images import _answered
+from graft.workflows.kept_answers import read_answers
 from graft.workflows.material import Material
-from graft.workflows.report import report
+from graft.workflows.report import _compared, report
 from graft.workflows.run import Run
 from graft.workflows.run_folder import folder_of_job
 from graft.workflows.thumbnails import Album
@@ -234,6 +237,15 @@ def test_two_runs_stand_side_by_side(run: Run, letters: Path, tmp_path: Path) ->
     assert apart["difference"] is None and "images in test differ" in apart["reason"]
 
 
+def test_two_runs_are_compared_over_groups_whichever_of_them_knows_of_any(run: Run) -> None:
+    kept = read_answers(run.folder)
+    assert kept is not None
+    grouped = replace(kept, splits={name: replace(each, groups=each.rows // 4) for name, each in kept.splits.items()})
+    found = [_compared(run.folder, one, run.folder, two)[0] for one, two in ((kept, grouped), (grouped, kept))]
+    assert found[0] == found[1] and found[0] is not None
+    assert found[0].p_value is None and found[0].groups == len(np.unique(kept.splits["test"].rows // 4))
+
+
 def planted_smaller(letters: Path, tmp_path: Path) -> Path:
     data = planted(letters, tmp_path)
     next((data / "test" / LETTERS[0]).iterdir()).unlink()
@@ -281,3 +293,11 @@ def test_an_edited_file_of_findings_or_robustness_is_as_good_as_none(run: Run, t
 
 def test_a_run_that_is_resumed_was_begun_by_no_other_job(run: Run) -> None:
     assert folder_of_job("a job", None, run.folder) is None
+
+
+def test_of_two_classes_as_likely_as_each_other_the_second_is_not_the_answer_again() -> None:
+    for probabilities, told in (([0.5, 0.5, 0.0], ("x", "y")), ([0.0, 0.5, 0.5], ("y", "z")), ([0.2, 0.2, 0.6], "zx")):
+        label = np.array([int(np.argmax(probabilities))])
+        found = Answers(("a.png",), label, np.array([probabilities]), np.ones(1, bool))
+        shown = _answered(Album(None), "val", found, 0, ("x", "y", "z"), {})
+        assert [line.removeprefix("then ")[0] for line in shown.lines] == list(told)

@@ -9,9 +9,12 @@ from written_letters import write_letters
 
 from graft.data.table_options import TableOptions
 from graft.errors import DataError
+from graft.evaluation.calibration import fit_temperature
 from graft.images.letters import CYRILLIC
 from graft.progress import Reporter
+from graft.workflows.contest import evaluate_two
 from graft.workflows.evaluate import evaluate
+from graft.workflows.kept_answers import read_answers
 from graft.workflows.prepare import DataOptions
 from graft.workflows.run import was_refitted
 from graft.workflows.train import train
@@ -34,6 +37,22 @@ def test_images_that_were_trained_on_are_counted_apart_by_their_content(tmp_path
         assert found.to_dict()["top1"] == found.scores.top1
     unseen = evaluate(run.folder, tmp_path / "new", quiet=True)
     assert unseen.scores is not None and unseen.scores.n == 12 and unseen.seen is None
+
+
+def test_the_temperature_of_a_crown_is_fitted_on_images_of_val_that_have_no_copy_in_train(tmp_path: Path) -> None:
+    train_folder = write_letters(tmp_path / "letters" / "train", CYRILLIC[:3], 12)
+    val = write_letters(tmp_path / "letters" / "val", CYRILLIC[:3], 5, seed=9)
+    for path in sorted(train_folder.rglob("*.png"))[::3]:
+        shutil.copy(path, val / path.parent.name / f"copy-{path.name}")
+    run = train(tmp_path / "letters", "latin_letters", "stages:1", out=tmp_path / "run", quiet=True, epochs=3)
+    kept = read_answers(run.folder)
+    assert kept is not None
+    of_val = kept.splits["val"]
+    unseen = of_val.unseen
+    assert 0 < unseen.sum() <= 15 and (~unseen).sum() >= 12
+    fitted = fit_temperature(of_val.logits[unseen], of_val.labels[unseen])
+    assert kept.temperature == pytest.approx(fitted, rel=1e-6)
+    assert kept.temperature != pytest.approx(fit_temperature(of_val.logits, of_val.labels), rel=1e-3)
 
 
 def test_after_a_refit_val_counts_as_trained_on(tmp_path: Path) -> None:
@@ -200,6 +219,11 @@ def test_images_are_grouped_by_the_rule_that_the_run_was_trained_with(tmp_path: 
     run = train(DataOptions(data, r"p\d+_"), "latin_letters", "head", out=tmp_path / "run", quiet=True, refit=False)
     found = evaluate(run.folder, new, quiet=True)
     assert found.scores is not None and found.scores.groups == 5
+    # Beside a run that knows of no groups, both have theirs, whichever comes first.
+    alone = train(data, "latin_letters", "head", out=tmp_path / "alone", quiet=True, refit=False)
+    for pair in ((run, alone), (alone, run)):
+        contest = evaluate_two(*pair, new, quiet=True)
+        assert [each.groups for each in (*contest.scores, contest.difference)] == [5, 5, 5]
     for path in sorted(new.rglob("*.png")):
         path.rename(path.with_name(path.name.replace("p", "q", 1)))
     found = evaluate(run.folder, new, quiet=True)

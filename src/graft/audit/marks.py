@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from graft.evaluation.intervals import chance_of_so_few
+from graft.evaluation.intervals import hypergeometric_tail
 
 # The side of the images when laid over each other, px. Small ones are enlarged, so that strokes which happen to
 # coincide change too gradually to be marks.
@@ -163,7 +163,7 @@ def _find_mark(
     if counts[0] < SHARE * counts[1] or others[0] / others[1] > OF_OTHERS * counts[0] / counts[1]:
         return None
     # The chance that so few of the others are among all images that have it.
-    chance = chance_of_so_few(others[0], sum(others[1:]) + counts[1], others[0] + counts[0], others[1])
+    chance = hypergeometric_tail(others[0], sum(others[1:]) + counts[1], others[0] + counts[0], others[1])
     if not _ends(stack, np.flatnonzero(has & own & known), area):
         return None
     rows, columns = np.nonzero(area)

@@ -36,7 +36,7 @@ from graft.cli.tables import NOTHING_SAID, reads_tables
 from graft.data.table_options import TableOptions
 from graft.errors import InputError
 from graft.names import plain
-from graft.words import counted, independent
+from graft.words import counted, in_percent, independent
 
 # Folders and groups whose accuracy is printed, those that do worst.
 MOST_PARTS = 20
@@ -168,8 +168,8 @@ def evaluate(
     for part in found.slices or ():
         if part.flagged:
             say(
-                f"worse, {plain(part.name)}: {part.top1:.1%} of {counted(part.n, 'image')}, of the same classes "
-                f"{part.expected:.1%} would be expected (p = {part.p_value:.2g} for all parts)"
+                f"worse, {plain(part.name)}: {in_percent(part.top1)} of {counted(part.n, 'image')}, of the same "
+                f"classes {in_percent(part.expected)} would be expected (p = {part.p_value:.2g} for all parts)"
             )
     if found.slices is not None:
         from graft.evaluation.slices import why_no_parts
@@ -179,8 +179,8 @@ def evaluate(
             for part in parts[:MOST_PARTS]:
                 low, high = part.top1_ci95
                 say(
-                    f"{attribute} {plain(part.value)}: {part.top1:.1%} of {counted(part.n, 'image')} "
-                    f"(95 % interval {low:.1%} to {high:.1%})"
+                    f"{attribute} {plain(part.value)}: {in_percent(part.top1)} of {counted(part.n, 'image')} "
+                    f"(95 % interval {in_percent(low)} to {in_percent(high)})"
                 )
             if len(parts) > MOST_PARTS:
                 say(f"{counted(len(parts) - MOST_PARTS, f'more {attribute}')} in --json")
@@ -193,16 +193,16 @@ def evaluate(
     say(f"answered by {found.engine}")
     if found.unlike is not None:
         strange = found.unlike
-        known = "" if strange.detected is None else f"; {strange.detected:.1%} of them are known for strange"
+        known = "" if strange.detected is None else f"; {in_percent(strange.detected)} of them are known for strange"
         say(f"images of {plain(strange.unlike)} are told from these with an area of {strange.roc_area:.3f}{known}")
     if held is not None:
         say_robustness(held.to_dict())
     if isinstance(found, LabelEvaluation) and found.labels_seen is not None:
         figure = found.labels_seen.mean_average_precision
-        shown = "not measured" if figure is None else f"mean average precision {figure:.1%}"
+        shown = "not measured" if figure is None else f"mean average precision {in_percent(figure)}"
         say(f"trained on: {shown} of {counted(found.labels_seen.n, 'image')} (optimistic)")
     if found.seen is not None:
-        say(f"trained on: {found.seen.top1:.1%} of {counted(found.seen.n, 'image')} (optimistic)")
+        say(f"trained on: {in_percent(found.seen.top1)} of {counted(found.seen.n, 'image')} (optimistic)")
 
 
 def _evaluate_two(
@@ -235,7 +235,7 @@ def _evaluate_two(
         print_json(found.to_dict())
         return
     for name, scores in zip(found.models, found.scores, strict=True):
-        say(f"{plain(name)}: {scores.top1:.1%} of {counted(scores.n, 'image')} ({scores.interval})")
+        say(f"{plain(name)}: {in_percent(scores.top1)} of {counted(scores.n, 'image')} ({scores.interval})")
     difference = found.difference
     low, high = (100 * bound for bound in difference.ci95)
     over = "" if difference.groups is None else f" over {counted(difference.groups, 'group')}"
@@ -255,7 +255,10 @@ def _print_promises(promises: Promises) -> None:
         else:
             say(f"error budget {row['budget']:.0%}: {row['wrong']:,} wrong of {row['answered']:,} answered")
     for row in promises.sets:
-        say(f"sets of {row['coverage']:.0%}: hold the right class in {row['held']:.1%}, {row['mean_size']:.2f} classes")
+        say(
+            f"sets of {row['coverage']:.0%}: hold the right class in {in_percent(row['held'])}, "
+            f"{row['mean_size']:.2f} classes"
+        )
 
 
 def _print_labels(split: str, scores: LabelScores) -> None:
@@ -264,14 +267,19 @@ def _print_labels(split: str, scores: LabelScores) -> None:
         say(f"{split}: no label is there on some of {counted(scores.n, 'image')} and not on others")
     else:
         say(
-            f"{split}: mean average precision {figure:.1%} of {counted(scores.n, 'image')} "
-            f"({scores.interval}); an order by chance gets {scores.baseline or 0.0:.1%}"
+            f"{split}: mean average precision {in_percent(figure)} of {counted(scores.n, 'image')} "
+            f"({scores.interval}); an order by chance gets {in_percent(scores.baseline or 0.0)}"
         )
-    say(f"micro F1 {scores.micro_f1:.3f}, macro F1 {scores.macro_f1:.3f}; all labels correct for {scores.exact:.1%}")
+    say(
+        f"micro F1 {scores.micro_f1:.3f}, macro F1 {scores.macro_f1:.3f}; all labels correct for "
+        f"{in_percent(scores.exact)}"
+    )
     for row in sorted(scores.classes, key=lambda row: (row.average_precision is None, row.average_precision or 0.0))[
         :20
     ]:
-        cells = ["–" if each is None else f"{each:.1%}" for each in (row.average_precision, row.precision, row.recall)]
+        cells = [
+            "–" if each is None else in_percent(each) for each in (row.average_precision, row.precision, row.recall)
+        ]
         say(
             f"  {row.name}: average precision {cells[0]} (n={row.n:,}), from {row.threshold:.2f} on precision "
             f"{cells[1]}, recall {cells[2]}"
@@ -279,11 +287,11 @@ def _print_labels(split: str, scores: LabelScores) -> None:
 
 
 def _print(split: str, scores: Scores) -> None:
-    say(f"{split}: {scores.top1:.1%} of {counted(scores.n, 'image')} ({scores.interval})")
-    more = "" if scores.top5 is None else f"; top-5 {scores.top5:.1%}"
-    say(f"balanced accuracy {scores.balanced_accuracy:.1%}, macro F1 {scores.macro.f1:.3f}{more}")
-    say(f"majority-class baseline: {scores.majority:.1%}; calibration error {scores.calibration_error:.3f}")
+    say(f"{split}: {in_percent(scores.top1)} of {counted(scores.n, 'image')} ({scores.interval})")
+    more = "" if scores.top5 is None else f"; top-5 {in_percent(scores.top5)}"
+    say(f"balanced accuracy {in_percent(scores.balanced_accuracy)}, macro F1 {scores.macro.f1:.3f}{more}")
+    say(f"majority-class baseline: {in_percent(scores.majority)}; calibration error {scores.calibration_error:.3f}")
     rows = [row for row in scores.classes if row.recall is not None]
     for row in sorted(rows, key=lambda row: row.recall or 0.0)[:20]:
-        precision_text = "–" if row.precision is None else f"{row.precision:.1%}"
-        say(f"  {row.name}: recall {row.recall:.1%} (n={row.n:,}), precision {precision_text}")
+        precision_text = "–" if row.precision is None else in_percent(row.precision)
+        say(f"  {row.name}: recall {in_percent(row.recall or 0.0)} (n={row.n:,}), precision {precision_text}")

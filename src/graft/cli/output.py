@@ -15,7 +15,7 @@ from graft.errors import GraftError, InputError
 from graft.files import json_text
 from graft.names import readable
 from graft.progress import Stderr, Table, drawn
-from graft.words import counted
+from graft.words import counted, in_percent
 
 if TYPE_CHECKING:
     from rich.table import Table as RichTable
@@ -125,10 +125,11 @@ def say_page(page: Path, before: str = "") -> None:
 
 def say_robustness(held: dict[str, Any]) -> None:
     """Print how a classifier holds up on corrupted images, from the values of `Robustness.to_dict`."""
-    say(f"corrupted: {held['mean']:.1%} of {counted(held['n'], 'image')}, as they are {held['clean']:.1%}; worst first")
+    of, clean = counted(held["n"], "image"), in_percent(held["clean"])
+    say(f"corrupted: {in_percent(held['mean'])} of {of}, as they are {clean}; worst first")
     for name, mean in held["by_corruption"].items():
-        rows = [f"{row['top1']:.0%}" for row in held["rows"] if row["corruption"] == name]
-        say(f"  {name}: {mean:.1%} (by severity {', '.join(rows)})")
+        rows = [in_percent(row["top1"], 0) for row in held["rows"] if row["corruption"] == name]
+        say(f"  {name}: {in_percent(mean)} (by severity {', '.join(rows)})")
 
 
 def open_page(page: Path, quiet: bool = False) -> None:

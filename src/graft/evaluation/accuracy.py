@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from graft.evaluation.intervals import Interval, interval_in_words
-from graft.words import counted
+from graft.words import counted, in_percent
 
 # With fewer images that have no copy among those trained on, nothing is measured.
 FEWEST_TO_MEASURE = 10
@@ -36,10 +36,11 @@ class Accuracy:
             text = f"not measured: {counted(self.n, 'image has', 'images have')} no copy among those trained on"
         else:
             interval = interval_in_words(self.top1_ci95, self.n, self.groups)
-            text = f"{self.top1:.1%} of {counted(self.n, 'image')} ({interval})"
+            text = f"{in_percent(self.top1)} of {counted(self.n, 'image')} ({interval})"
         if self.with_copies is None:
             return text
-        return f"{text}; {self.with_copies.top1:.1%} of {self.with_copies.n:,}, copies counted, is optimistic"
+        counting = in_percent(self.with_copies.top1 or 0.0)
+        return f"{text}; {counting} of {self.with_copies.n:,} with copies (optimistic)"
 
     def to_dict(self) -> dict[str, Any]:
         values: dict[str, Any] = {
@@ -79,9 +80,9 @@ class Expected:
         return f"Expected(top1={self.top1:.3f}, top1_ci95=({low:.3f}, {high:.3f}), n={self.n})"
 
     def __str__(self) -> str:
-        """For people: `90.1% of unseen images (95 % interval 86.3% to 92.9%), by 330 images held out in turn`."""
+        """For people: `90.1% on unseen images (95 % interval 86.3% to 92.9%), cross-validated on 330 images`."""
         interval = interval_in_words(self.top1_ci95, self.n, self.groups)
-        return f"{self.top1:.1%} of unseen images ({interval}), by {counted(self.n, 'image')} held out in turn"
+        return f"{in_percent(self.top1)} on unseen images ({interval}), cross-validated on {counted(self.n, 'image')}"
 
     def to_dict(self) -> dict[str, Any]:
         values = {"top1": self.top1, "top1_ci95": list(self.top1_ci95), "n": self.n}

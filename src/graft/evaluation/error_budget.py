@@ -85,7 +85,7 @@ def find_threshold(
     count, needed = len(right), images_needed(budget, confidence)
     order = np.argsort(-confidences, kind="stable")
     ranked, wrong = confidences[order], np.cumsum(~right[order])
-    chances = _chances_of_so_few(wrong, budget)
+    chances = _binomial_tails(wrong, budget)
     # Images of equal confidence are answered together, so only the last of them is a threshold.
     last = np.append(ranked[1:] < ranked[:-1], True) if count else np.empty(0, bool)
     starts = _starts(count, budget, confidence)
@@ -104,7 +104,7 @@ def find_threshold(
     return Threshold(budget, confidence, at, count, answered, int(wrong[answered - 1]), needed)
 
 
-def _chances_of_so_few(wrong: np.ndarray, budget: float) -> np.ndarray:
+def _binomial_tails(wrong: np.ndarray, budget: float) -> np.ndarray:
     """Return for the first image, the first two and so on the chance of at most as many wrong answers as there are.
 
     `wrong` are their numbers, int (N,), and `budget` is the share that would be wrong. One more image changes a

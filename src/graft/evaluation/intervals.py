@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from graft.words import counted
+from graft.words import HARDLY_GROUPED, counted, in_percent
 
 # The quantile of the normal distribution for a 95 % interval.
 Z95 = 1.959963984540054
@@ -16,9 +16,6 @@ MOST_DRAWN = 50_000_000
 # The number of images drawn at once; the memory is several times as many bytes.
 DRAWN_TOGETHER = 2**15
 
-# With more groups than this share of the images, intervals no longer mention groups.
-HARDLY_GROUPED = 0.95
-
 Interval = tuple[float, float]
 
 
@@ -28,7 +25,7 @@ def interval_in_words(ends: Interval, count: int, groups: int | None = None) -> 
     When nearly every image is its own group, as with a few copies, the interval is that of images, and groups are not
     mentioned.
     """
-    return f"95 % interval {ends[0]:.1%} to {ends[1]:.1%}{over_groups(count, groups)}"
+    return f"95 % interval {in_percent(ends[0])} to {in_percent(ends[1])}{over_groups(count, groups)}"
 
 
 def over_groups(count: int, groups: int | None) -> str:
@@ -38,14 +35,11 @@ def over_groups(count: int, groups: int | None) -> str:
 
 def wilson_interval(right: float, count: float) -> Interval:
     """Return the 95 % confidence interval of a rate, `right` of `count`. Wilson 1927, JASA 22(158), equation 4."""
-    rate, z2 = float(right / count), Z95**2
-    centre = (rate + z2 / (2 * count)) / (1 + z2 / count)
-    half = Z95 / (1 + z2 / count) * math.sqrt(rate * (1 - rate) / count + z2 / (4 * count**2))
-    # With none or all correct, one bound is exactly 0 or 1; rounding must not move it.
-    return (0.0 if right == 0 else centre - half, 1.0 if right == count else centre + half)
+    low, high = _wilson_intervals(np.asarray(right, np.float64), np.asarray(count, np.float64), Z95)
+    return float(low), float(high)
 
 
-def chance_of_so_few(right: int, count: int, successes: int, drawn: int) -> float:
+def hypergeometric_tail(right: int, count: int, successes: int, drawn: int) -> float:
     """Return the hypergeometric chance of at most `right` of `successes` among `drawn` of `count`."""
     least = max(0, drawn - (count - successes))
     if right < least:
@@ -118,10 +112,11 @@ def mean_interval(right: Sequence[int], counts: Sequence[int]) -> Interval:
 
 
 def _wilson_intervals(right: np.ndarray, counts: np.ndarray, quantile: float) -> tuple[np.ndarray, np.ndarray]:
-    """Return the lower and the upper ends, float64 (n,), of as many rates."""
+    """Return the lower and the upper ends, float64 (n,) or (), of as many rates."""
     rates, square = right / counts, quantile**2
     centre = (rates + square / (2 * counts)) / (1 + square / counts)
     half = quantile / (1 + square / counts) * np.sqrt(rates * (1 - rates) / counts + square / (4 * counts**2))
+    # With none or all correct, one bound is exactly 0 or 1; rounding must not move it.
     return np.where(right == 0, 0.0, centre - half), np.where(right == counts, 1.0, centre + half)
 
 
@@ -141,9 +136,11 @@ def effective_count(right: np.ndarray, groups: np.ndarray) -> float:
         return float(count)
     if number < 2:
         return 1.0
-    between = np.square(np.bincount(index, right - mean)).sum() * number / (number - 1)
-    # When all answers are correct, or all wrong, nothing tells how alike the images of a group are.
-    independent = count * count * mean * (1 - mean) / between if between > 0 else float(number)
+    between = float(np.square(np.bincount(index, right - mean)).sum()) * number / (number - 1)
+    # When all answers are correct, or all wrong, nothing tells how alike the images of a group are. Groups of which the
+    # same share is correct differ no more than independent images do.
+    alone = count * count * mean * (1 - mean)
+    independent = float(number) if not alone else alone / between if between else math.inf
     quantile = float(stdtrit(number - 1, 0.975))
     return max(min(independent, count) * (Z95 / quantile) ** 2, 1.0)
 

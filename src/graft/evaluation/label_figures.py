@@ -10,7 +10,7 @@ import numpy as np
 from graft.evaluation.accuracy import FEWEST_TO_MEASURE, Accuracy
 from graft.evaluation.intervals import interval_in_words
 from graft.evaluation.label_scores import LabelScores, score_labels
-from graft.words import counted
+from graft.words import counted, in_percent
 
 
 @dataclass(frozen=True, repr=False)
@@ -42,7 +42,7 @@ class LabelFigures(Accuracy):
             return f"not measured: {counted(self.n, 'image')} without a copy among those trained on"
         interval = interval_in_words(self.mean_average_precision_ci95, self.n, self.groups)
         return (
-            f"mean average precision {self.mean_average_precision:.1%} of {counted(self.n, 'image')} "
+            f"mean average precision {in_percent(self.mean_average_precision)} of {counted(self.n, 'image')} "
             f"({interval}), micro F1 {self.micro_f1:.3f}, macro F1 {self.macro_f1:.3f}"
         )
 

@@ -175,7 +175,7 @@ def score_labels(
 
 def _varied(matrix: np.ndarray) -> np.ndarray:
     """Return the labels that some images have and others do not, int (c,)."""
-    share = (matrix > 0).mean(0)
+    share = (matrix > 0).sum(0) / max(len(matrix), 1)
     return np.flatnonzero((share > 0) & (share < 1))
 
 

@@ -5,8 +5,9 @@ from typing import Any
 
 import numpy as np
 
-from graft.evaluation.intervals import HARDLY_GROUPED, Interval
+from graft.evaluation.intervals import Interval
 from graft.evaluation.paired import paired_difference
+from graft.words import HARDLY_GROUPED
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from graft.evaluation.intervals import HARDLY_GROUPED, Z95, wilson_interval
+from graft.evaluation.intervals import Z95, wilson_interval
+from graft.words import HARDLY_GROUPED
 
 
 @dataclass(frozen=True)
@@ -153,9 +154,12 @@ def _accuracy(right: np.ndarray, units: np.ndarray, grouped: bool, seeds: np.nda
     """Return the estimate, its variance, and the number of independent images that would have it."""
     mean, variance = float(right.mean()), _variance(right, units, grouped, seeds)
     # If all answers are correct, or all wrong, there is no variance, and every image counts as one, or every group.
+    # Groups of which the same share is correct have none either, yet differ no more than independent images do.
     count = float(len(np.unique(units)))
     if variance.total:
         count = min(mean * (1 - mean) / variance.total, len(right))
+    elif 0 < mean < 1 and variance.groups != 1:
+        count = float(len(right))
     if variance.total or grouped:
         count *= (Z95 / variance.quantile()) ** 2
     count = max(count, 1.0) if grouped else count

@@ -65,7 +65,8 @@ def roc_area_interval(
         number = int(group.max()) + 1
         together = float(np.square(np.bincount(group, share)).sum()) * number / (number - 1)
         alone = float(np.square(share).sum())
-        worth = min(1.0, alone / together if together else number / len(group))
+        # Without an error, nothing tells how alike the images of a group are.
+        worth = number / len(group) if not alone else min(1.0, alone / together) if together else 1.0
         worth *= float(Z95 / stdtrit(fewest - 1, 0.975)) ** 2
     one, other = max(positives * worth, 1.0), max(negatives * worth, 1.0)
     middle = (one + other) / 2 - 1

@@ -40,9 +40,9 @@ MOST_TO_SORT = 50_000_000
 class ClassScore:
     """The scores of one class: its support `n`, recall, precision and F1; None for a ratio over zero images.
 
-    `specificity` is the share of the other images that are not called so, as recall, or sensitivity, is of its own that
-    are. `roc_area` and `average_precision` rank the class's probability against all other classes. All but the last
-    have a 95 % interval.
+    `specificity` is the share of the images of other classes that are not predicted as this one. `roc_area` and
+    `average_precision` rank the class's probability against all other classes. All but `average_precision` have a 95 %
+    interval.
     """
 
     name: str
@@ -237,13 +237,16 @@ def _class_score(
 
 
 def _over_groups(
-    rows: tuple[ClassScore, ...], labels: np.ndarray, answers: np.ndarray, groups: np.ndarray, few: bool
+    rows: tuple[ClassScore, ...], labels: np.ndarray, answers: np.ndarray, groups: np.ndarray, with_specificity: bool
 ) -> Iterator[ClassScore]:
-    """Yield the scores of the classes with intervals over groups; none of specificity unless there are `few` images."""
+    """Yield the scores of the classes with intervals over groups.
+
+    That of specificity sorts the images of all other classes, which takes too long with many of both.
+    """
     # Sorted once: with a thousand classes, a mask for each would take longer than scoring.
     of_class, called = (_places(found, len(rows)) for found in (labels, answers))
     for number, (row, own, same) in enumerate(zip(rows, of_class, called, strict=True)):
-        others = np.flatnonzero(labels != number) if few else own[:0]
+        others = np.flatnonzero(labels != number) if with_specificity else np.empty(0, np.int64)
         either = np.union1d(own, same)
         right = labels[either] == answers[either]
         worth = effective_count(right, groups[either]) if len(either) else 0.0

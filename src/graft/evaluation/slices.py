@@ -12,15 +12,20 @@ from typing import Any
 
 import numpy as np
 
-from graft.evaluation.intervals import HARDLY_GROUPED, Interval, accuracy_interval, hypergeometric, normal_below
+from graft.evaluation.intervals import Interval, accuracy_interval, hypergeometric, normal_below
+from graft.words import HARDLY_GROUPED
 
 # Smaller parts tell nothing, and testing them makes findings in others less certain.
 FEWEST_IN_SLICE = 10
 # A part is flagged if its chance, corrected for all parts, is at most the first, and the accuracy falls short of the
 # expected one by at least the second.
 LEVEL, GAP = 0.01, 0.1
+# The attributes whose values are names that the images came with, not words for the ends of a measure.
+NAMED = ("folder", "group")
 # The shares of the images examined at either end of a measure.
 ENDS = (0.1, 0.25)
+# Where many images have the same value, an end may have this many times as many images, or as few.
+UNEVEN = 1.5
 # With fewer images, not even the widest ends are parts.
 FEWEST_WITH_ENDS = next(count for count in range(10**6) if round(max(ENDS) * count) >= FEWEST_IN_SLICE)
 # Of parts that overlap by more than this share, only the worst is flagged.
@@ -56,7 +61,9 @@ class Slice:
     @property
     def name(self) -> str:
         """The name of the images of the slice: `the darkest 10%`, `of folder left`."""
-        return self.value if self.value.startswith("the ") else f"of {self.attribute} {self.value}"
+        # A folder or a group may be called `the darkest 10%`, too.
+        named = self.attribute in NAMED or not self.value.startswith("the ")
+        return f"of {self.attribute} {self.value}" if named else self.value
 
     def to_dict(self) -> dict[str, Any]:
         return {
@@ -88,17 +95,33 @@ def why_no_parts(count: int) -> str:
 def ends_of(attribute: str, words: tuple[str, str], values: np.ndarray) -> Parts:
     """Return the images at either end of a measure, (N,), named by two words like ("darkest", "lightest").
 
-    A measure that hardly differs among the images has no ends.
+    A measure that hardly differs among the images has no ends, and no end divides images of equal values.
     """
     found: Parts = {}
-    order = np.argsort(values, kind="stable")
+    ranked = np.sort(values)
     for part in ENDS:
         count = round(part * len(values))
-        if count < FEWEST_IN_SLICE or values[order[count]] >= values[order[-1 - count]]:
+        if count < FEWEST_IN_SLICE or ranked[count - 1] >= ranked[-count]:
             continue
-        for word, rows in zip(words, (order[:count], order[-count:]), strict=True):
-            found[attribute, f"the {word} {part:.0%}"] = np.sort(rows)
+        for word, of in zip(words, (values, -values), strict=True):
+            rows = _lowest(of, count)
+            if rows is not None:
+                share = part if len(rows) == count else len(rows) / len(values)
+                found[attribute, f"the {word} {share:.0%}"] = rows
     return found
+
+
+def _lowest(values: np.ndarray, count: int) -> np.ndarray | None:
+    """Return the rows of about `count` of the lowest values, int (n,), with all that are equal to one or none of them.
+
+    Which of equal ones would be among so many, their order in the folder decides, which often is that of their classes.
+    Returns None if that makes far more or fewer.
+    """
+    bound = np.partition(values, count - 1)[count - 1]
+    for rows in (np.flatnonzero(values <= bound), np.flatnonzero(values < bound)):
+        if len(rows) >= FEWEST_IN_SLICE and count / UNEVEN <= len(rows) <= count * UNEVEN:
+            return rows
+    return None
 
 
 def parts_by(attribute: str, values: Sequence[str] | np.ndarray) -> Parts:

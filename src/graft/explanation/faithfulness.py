@@ -74,10 +74,13 @@ class Hiding:
         whole = np.zeros((1, self._side**2), dtype=bool)
         self._ends = self._odds(np.concatenate([whole, ~whole]))
         self.random = self._random_orders()
+        self._ties = self._random.permutation(self._side**2)
 
     def test(self, values: np.ndarray) -> Faithfulness:
-        """Test whether the order of a map (h, w) tells more than random orders do."""
-        order = np.argsort(-in_cells(values, self._side).ravel(), kind="stable")
+        """Test whether the order of a map (h, w) tells more than random orders do; one that is flat has no order."""
+        cells = without_noise(in_cells(values, self._side).ravel())
+        # Equal cells in the order of the image would be hidden row by row, which no random order is, and beats most.
+        order = self._ties[np.argsort(-cells[self._ties], kind="stable")]
         (deletion,), (insertion,) = self._areas(order[None])
         effects = self.random.insertion - self.random.deletion
         return Faithfulness(
@@ -87,7 +90,7 @@ class Hiding:
             insertion=float(insertion),
             deletion_random=float(self.random.deletion.mean()),
             insertion_random=float(self.random.insertion.mean()),
-            beaten=int((insertion - deletion > effects).sum()),
+            beaten=int((insertion - deletion > effects).sum()) if np.ptp(cells) > 0 else 0,
             orders=len(effects),
         )
 
@@ -124,6 +127,11 @@ def in_cells(values: np.ndarray, side: int = CELLS) -> np.ndarray:
     """Return a map (h, w) as means over (side, side) cells of the image."""
     size = side * max(1, -(-max(values.shape) // side) * 2)
     return F.adaptive_avg_pool2d(torch.from_numpy(resized(values, size))[None], side)[0].numpy()
+
+
+def without_noise(cells: np.ndarray) -> np.ndarray:
+    """Return the values of cells relative to the largest, with those equal that differ by rounding alone."""
+    return np.asarray(np.round(cells / max(float(np.abs(cells).max()), np.finfo(np.float32).tiny), 6))
 
 
 def _area(curves: np.ndarray) -> np.ndarray:

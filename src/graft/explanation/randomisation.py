@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from graft.explanation.class_maps import ClassMap
-from graft.explanation.faithfulness import in_cells
+from graft.explanation.faithfulness import in_cells, without_noise
 from graft.explanation.model import Model
 from graft.images.preprocessing import Preprocessing
 from graft.models.network import Network
@@ -99,7 +99,15 @@ def _learned(module: torch.nn.Module) -> list[torch.Tensor]:
 
 def _alike(one: np.ndarray, other: np.ndarray) -> float:
     """Return the magnitude of Spearman's rank correlation; a constant map is similar to no other."""
-    if np.ptp(one) == 0 or np.ptp(other) == 0 or not np.isfinite(other).all():
+    if not np.isfinite(other).all():
         return 0.0
-    first, second = (np.argsort(np.argsort(values, kind="stable"), kind="stable") for values in (one, other))
-    return float(abs(np.corrcoef(first, second)[0, 1]))
+    first, second = (without_noise(values) for values in (one, other))
+    if np.ptp(first) == 0 or np.ptp(second) == 0:
+        return 0.0
+    return float(abs(np.corrcoef(_ranks(first), _ranks(second))[0, 1]))
+
+
+def _ranks(values: np.ndarray) -> np.ndarray:
+    """Return the rank of each value, (n,). Equal ones share their mean rank: in their order they would seem alike."""
+    _, index, counts = np.unique(values, return_inverse=True, return_counts=True)
+    return np.asarray((np.cumsum(counts) - (counts - 1) / 2)[index])

@@ -19,7 +19,7 @@ SIDE = 224
 
 
 def corrupt(pixels: np.ndarray, name: str, severity: int, seed: int = 0) -> np.ndarray:
-    """Apply one of `CORRUPTIONS` to `pixels`, uint8 (H, W, C), C 1 or 3, at a severity from 1 to 5; keep the shape."""
+    """Apply one of `CORRUPTIONS` to `pixels`, uint8 (H, W, C), at a severity from 1 to 5; keep the shape."""
     random = np.random.default_rng((seed, severity, *name.encode()))
     return _rounded(CORRUPTIONS[name](pixels.astype(np.float64) / 255, severity - 1, random))
 
@@ -33,6 +33,9 @@ def _blur(x: np.ndarray, severity: int, random: np.random.Generator) -> np.ndarr
 
 
 def _jpeg(x: np.ndarray, severity: int, random: np.random.Generator) -> np.ndarray:
+    if x.shape[2] not in (1, 3):
+        # JPEG has one channel or three colours; of a camera that sees more, each is an image of its own.
+        return np.concatenate([_jpeg(x[:, :, at : at + 1], severity, random) for at in range(x.shape[2])], 2)
     channels, file = x.shape[2], BytesIO()
     pixels = _rounded(x)
     Image.fromarray(pixels[:, :, 0] if channels == 1 else pixels).save(

@@ -12,6 +12,7 @@ import numpy as np
 from torch import nn
 
 from graft.data.dataset import TEST, TRAIN, VAL, Images, together
+from graft.data.grouping import copied
 from graft.errors import InputError
 from graft.evaluation.calibration import fit_temperature
 from graft.evaluation.domain import MOST_IMAGES, FittedDomain, fit_domain
@@ -30,7 +31,7 @@ from graft.training.loop import Watcher, crown_logits, fit_crown
 from graft.training.memory import check_step_fits
 from graft.training.notes import note_on_thresholds, notes_on_curve
 from graft.training.recipe import ResolvedRecipe
-from graft.training.task import Task, Trained
+from graft.training.task import Task, Trained, readable_rows
 from graft.training.time_budget import Budget
 from graft.transfer.levels import Plan
 
@@ -162,10 +163,13 @@ def measure_crown(
         processes=task.processes,
     )
     logits = {name: crown_logits(start.crown, split, device, start.precision) for name, split in held_out.items()}
+    # The crown is surer of copies of what it was trained on than of other images.
+    unseen = _unseen_of_val(task, examples)
+    of_unseen, labels = logits[VAL][unseen], examples.labels[VAL][unseen]
     return Trained(
         logits,
         examples.labels,
-        fit_temperature(logits[VAL], examples.labels[VAL]) if task.dataset.label_sets is None else 1.0,
+        fit_temperature(of_unseen, labels) if task.dataset.label_sets is None else 1.0,
         examples.skipped,
         feature_seconds=examples.seconds,
         training_seconds=time.perf_counter() - started,
@@ -174,12 +178,18 @@ def measure_crown(
             f"level {plan.level}: {said}"
             for said in (
                 *notes_on_curve(fit.history, fit.kept, start.recipe, task.refit),
-                *([] if task.dataset.label_sets is None else [note_on_thresholds(len(logits[VAL]))]),
+                *([] if task.dataset.label_sets is None else [note_on_thresholds(len(labels))]),
             )
         ),
         domain=_domain_of(task, plan, examples, start.precision),
-        thresholds=thresholds_of(task, logits[VAL], examples.labels[VAL]),
+        thresholds=thresholds_of(task, of_unseen, labels),
     )
+
+
+def _unseen_of_val(task: Task, examples: Examples) -> np.ndarray:
+    """Return which readable images of val have no copy in train, bool (n,)."""
+    val, train = task.dataset.splits[VAL], task.dataset.splits[TRAIN]
+    return ~copied(val.take(readable_rows(val, examples.skipped)), train)
 
 
 def refit_crown(task: Task, plan: Plan, examples: Examples, start: Start, folder: Path | None) -> Trained:

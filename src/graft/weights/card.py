@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from graft.names import plain
 from graft.weights.packaged import PACKAGED
-from graft.words import counted
+from graft.words import counted, in_percent
 
 if TYPE_CHECKING:
     from graft.weights.saved import SavedModel
@@ -86,13 +86,14 @@ def _facts(facts: dict[str, Any]) -> dict[str, str]:
         found = facts.get(split)
         if isinstance(found, dict) and found.get("mean_average_precision") is not None:
             low, high = found["mean_average_precision_ci95"]
-            figure = f"{found['mean_average_precision']:.1%} of {found.get('n', 0):,} images ({low:.1%} to {high:.1%})"
+            within = f"{in_percent(low)} to {in_percent(high)}"
+            figure = f"{in_percent(found['mean_average_precision'])} of {found.get('n', 0):,} images ({within})"
             shown[f"mean average precision on {split}"] = figure
             shown[f"F1 on {split}"] = f"micro {found['micro_f1']:.3f}, macro {found['macro_f1']:.3f}"
         if isinstance(found, dict) and found.get("top1") is not None:
             interval = found.get("top1_ci95")
-            within = f" ({interval[0]:.1%} to {interval[1]:.1%})" if interval else ""
-            shown[f"accuracy on {split}"] = f"{found['top1']:.1%} of {found.get('n', 0):,} images{within}"
+            within = f" ({in_percent(interval[0])} to {in_percent(interval[1])})" if interval else ""
+            shown[f"accuracy on {split}"] = f"{in_percent(found['top1'])} of {found.get('n', 0):,} images{within}"
     return shown
 
 
@@ -136,7 +137,7 @@ def stated_licence(card: str) -> str | None:
 
 
 def _percent(value: float | None) -> str:
-    return "–" if value is None else f"{value:.1%}"
+    return "–" if value is None else in_percent(value)
 
 
 def _text(value: object) -> str:

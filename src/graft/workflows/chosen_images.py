@@ -100,7 +100,8 @@ def _answered(
     called = f"{classes[answer]} {answers.probabilities[row, answer]:.1%}"
     lines = [f"labelled {classes[label]}", f"called {called}"] if answer != label else [f"{called}, right"]
     if answer == label and len(classes) > 1:
-        second = int(np.argsort(answers.probabilities[row])[-2])
+        # Of two classes as likely as each other, the first is the answer, and the other comes second.
+        second = int(np.argsort(-answers.probabilities[row], kind="stable")[1])
         lines.append(f"then {classes[second]} {answers.probabilities[row, second]:.1%}")
     return Shown(name, tuple(lines), jpeg, size)
 

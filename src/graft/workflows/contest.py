@@ -95,7 +95,7 @@ def evaluate_two(
         notes = (*notes, f"{(~fair).sum():,} of {counted(len(fair), 'image')} were trained on: they do not count")
     # Either run may be the one that knows which images belong together.
     of_both = one.images.groups if one.images.groups is not None else two.images.groups
-    groups = None if of_both is None else of_both[fair]
-    difference = compare_answers(one.right[fair], two.right[fair], groups)
+    one, two = (replace(each, images=replace(each.images, groups=of_both)) for each in (one, two))
+    difference = compare_answers(one.right[fair], two.right[fair], None if of_both is None else of_both[fair])
     scores = (one.of(fair), two.of(fair))
     return Contest(names, one.source, one.split, scores, difference, time.perf_counter() - started, notes)

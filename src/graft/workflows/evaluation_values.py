@@ -15,7 +15,7 @@ from graft.evaluation.slices import Slice
 from graft.features.engine import Choice
 from graft.html import escaped, table
 from graft.weights.base import Base
-from graft.words import counted
+from graft.words import counted, in_percent
 from graft.workflows.promises import Detection, Promises
 
 
@@ -199,4 +199,4 @@ class Answered:
 
 
 def _percent(value: float | None) -> str:
-    return "–" if value is None else f"{value:.1%}"
+    return "–" if value is None else in_percent(value)

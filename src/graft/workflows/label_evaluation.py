@@ -11,6 +11,7 @@ from graft.errors import InputError
 from graft.evaluation.label_scores import LabelScores, score_labels
 from graft.html import escaped, table
 from graft.weights.base import Base
+from graft.words import in_percent
 from graft.workflows.evaluation_values import Answered, Evaluation
 
 
@@ -28,8 +29,10 @@ class LabelEvaluation(Evaluation):
         if self.labels is None:
             return f"<p>{escaped(self)}</p>"
         rows = [
-            (row.name, f"{row.n:,}", *("–" if each is None else f"{each:.1%}" for each in _figures(row)))
-            for row in sorted(self.labels.classes, key=lambda row: row.average_precision or 0.0)
+            (row.name, f"{row.n:,}", *("–" if each is None else in_percent(each) for each in _figures(row)))
+            for row in sorted(
+                self.labels.classes, key=lambda row: (row.average_precision is None, row.average_precision or 0.0)
+            )
         ]
         head = ("label, worst first", "images", "average precision", "precision", "recall")
         return f"<p>{escaped(self)}</p>{table(head, rows)}"

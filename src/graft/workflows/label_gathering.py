@@ -8,7 +8,7 @@ from graft.workflows.material import Material
 
 
 def gather_labels(material: Material) -> LabelReport:
-    """Return the values of the page; the first split is the one to judge by."""
+    """Return the values of the page; the first split that is not optimistic is the one to judge by."""
     import numpy as np
 
     run, kept = material.run, material.kept

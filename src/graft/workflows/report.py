@@ -180,8 +180,14 @@ def _compared(one: Path, kept: KeptAnswers, other: Path, kept_other: KeptAnswers
     if set(right[0]) != set(right[1]) or not shared:
         return None, f"their images in {name} differ ({len(shared):,} in common)"
     first, second = (np.array([each[key][0] for key in shared]) for each in right)
-    together = np.array([right[0][key][1] for key in shared])
-    return compare_answers(first, second, None if kept.splits[name].groups is None else together), ""
+    # Either run may be the one that was told which images belong together; the other knows of copies alone.
+    known = [
+        np.array([of_run[key][1] for key in shared])
+        for of_run, each in zip(right, (kept, kept_other), strict=True)
+        if each.splits[name].groups is not None
+    ]
+    groups = min(known, key=lambda each: len(np.unique(each)), default=None)
+    return compare_answers(first, second, groups), ""
 
 
 def _right_by_image(

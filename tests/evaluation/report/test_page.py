@@ -13,7 +13,7 @@ import pytest
 from made import EVIL, report
 
 from graft.evaluation.error_budget import find_threshold
-from graft.evaluation.mcnemar import Difference
+from graft.evaluation.mcnemar import Difference, compare_answers
 from graft.evaluation.report.beside import render_beside
 from graft.evaluation.report.page import SECTIONS, render_report
 from graft.evaluation.report.values import Beside
@@ -122,12 +122,30 @@ def test_names_that_are_not_utf8_do_not_spoil_the_page() -> None:
 def test_two_runs_stand_side_by_side_with_their_difference() -> None:
     one, other = report(), replace(report(name="other"), classes=report().classes)
     other = replace(other, splits=one.splits)
-    found = Difference(100, -0.05, (-0.09, -0.01), 2, 7, 0.18)
+    found = Difference(100, -0.07, (-0.14, -0.01), 1, 8, 0.039)
     page = Page(render_beside(Beside(one, other, found)))
-    assert "-5.0 points" in page.text and "more than chance explains" in page.text
+    assert "-7.0 points" in page.text and "more than chance explains" in page.text
     apart = Page(render_beside(Beside(one, other, None, "their images in val differ")))
     assert "their images in val differ" in apart.text
     assert "<script" not in render_beside(Beside(report(name=EVIL), other, None, EVIL))
+
+
+@pytest.mark.parametrize("only", [0, 1, 4, 5, 6, 12])
+def test_what_is_said_of_a_difference_contradicts_neither_its_interval_nor_its_test(only: int) -> None:
+    rows = np.arange(100)
+    found = compare_answers(rows >= 0, rows >= only)
+    text = Page(render_beside(Beside(report(), report(), found))).text
+    assert found.p_value is not None
+    assert ("more than chance explains" in text) == (found.ci95[0] > 0 and found.p_value <= 0.05) == (only > 5)
+    assert ("chance can explain that" in text) == (found.ci95[0] <= 0 and found.p_value > 0.05) == (only < 5)
+    assert ("at the edge of what chance explains" in text) == (only == 5)
+
+
+def test_the_curve_of_a_run_that_starts_with_nothing_right_begins_at_zero() -> None:
+    history = tuple({"epoch": epoch, "val_top1": epoch / 2} for epoch in range(2))
+    made = replace(report(), history=history)
+    page = render_beside(Beside(made, made, None, "they are one"))
+    assert "accuracy on val by epoch of both runs" in page
 
 
 CONTRAST = """() => {

@@ -8,12 +8,13 @@ from made import report
 
 from graft.evaluation.accuracy import Expected
 from graft.evaluation.answers import Answers, most_doubtful, worst_mistakes, worst_pairs
-from graft.evaluation.intervals import chance_of_so_few, effective_count
+from graft.evaluation.intervals import effective_count, hypergeometric_tail
 from graft.evaluation.report.alarms import (
     audit_alarms,
     class_alarms,
     contradictions,
     is_miscalibrated,
+    slice_alarms,
     split_alarms,
     two_rates,
 )
@@ -115,7 +116,7 @@ def test_the_chance_of_so_few_is_the_hypergeometric_one() -> None:
         successes, number = (int(random.integers(0, count + 1)) for _ in range(2))
         right = int(random.integers(0, number + 1))
         expected = hypergeom.cdf(right, count, successes, number)
-        assert chance_of_so_few(right, count, successes, number) == pytest.approx(expected, abs=1e-9)
+        assert hypergeometric_tail(right, count, successes, number) == pytest.approx(expected, abs=1e-9)
     assert two_rates(50, 100, 90, 100) < 1e-6 < two_rates(88, 100, 90, 100)
 
 
@@ -187,6 +188,29 @@ def test_a_slice_is_flagged_for_failing_and_not_for_holding_a_hard_class() -> No
     assert ends_of("size", ("smallest", "largest"), np.full(400, 32.0)) == {}
 
 
+def test_an_end_of_a_measure_has_all_images_of_a_value_or_none() -> None:
+    random = np.random.default_rng(0)
+    for kinds in (2, 3, 10, 40, 1000):
+        values = random.integers(0, kinds, 400).astype(float)
+        for (_, name), rows in ends_of("size", ("smallest", "largest"), values).items():
+            inside, outside = values[rows], np.delete(values, rows)
+            assert inside.max() < outside.min() if "smallest" in name else inside.min() > outside.max()
+            assert name.endswith(f" {len(rows) / 400:.0%}") and (np.diff(rows) > 0).all()
+    # Three of four images have one size. The first in order are wrong, which is not for their size.
+    size, right = np.where(np.arange(400) % 4 == 3, 64.0, 28.0), np.arange(400) >= 45
+    found = compare_slices(right, np.zeros(400, np.int64), ends_of("size", ("smallest", "largest"), size))
+    assert [(each.name, each.n, each.flagged) for each in found] == [("the largest 25%", 100, False)]
+
+
+def test_a_folder_that_is_called_as_the_end_of_a_measure_is_still_a_folder() -> None:
+    right, labels = np.arange(400) >= 60, np.zeros(400, np.int64)
+    parts = {("folder", "the darkest 10%"): np.arange(40), ("brightness", "the darkest 10%"): np.arange(100, 140)}
+    named = {each.attribute: each.name for each in compare_slices(right, labels, parts)}
+    assert named == {"folder": "of folder the darkest 10%", "brightness": "the darkest 10%"}
+    (failing,) = slice_alarms(compare_slices(right, labels, {("folder", "left"): np.arange(40)}))
+    assert failing.title == "it fails on images of folder left"
+
+
 def test_findings_that_change_no_figure_are_no_alarm() -> None:
     many, few = Finding("near_duplicates", "warning", "so many", 30), Finding("near_duplicates", "warning", "few", 3)
     odd = Finding("odd_aspect_ratio", "warning", "odd", 300)
@@ -210,6 +234,24 @@ def test_the_verdict_says_in_five_sentences_how_good_against_what_what_to_fix_an
     assert not unmeasured.usable and "is not measured" in unmeasured.sentences[0]
 
 
+def test_the_verdict_rounds_no_error_away() -> None:
+    made = report()
+    labels = np.arange(6000) % 3
+    answered = labels.copy()
+    answered[0] = 1
+    of_one_wrong = Split("val", score(np.eye(3)[answered], labels, made.classes))
+    said = decide(replace(made, splits=(of_one_wrong,), trust=None), []).sentences
+    # One of 6,000 is wrong, and up to 0.09 % may be.
+    assert said[0].startswith("Accuracy is 99.98% on 6,000 images") and "99.9% to 99.997%" in said[0]
+    assert "if up to 0.1% wrong answers are acceptable" in said[-1]
+    right = Split("val", score(np.eye(3)[labels[:900]], labels[:900], made.classes))
+    said = decide(replace(made, splits=(right,), trust=None), []).sentences
+    assert said[0].startswith("Accuracy is 100.0% on") and "if up to 0.5% wrong" in said[-1]
+    for low, up_to in ((0.9, "10%"), (0.899, "11%"), (0.986, "2%"), (0.5, "50%")):
+        said = decide(replace(made, expected=Expected(0.99, (low, 1.0), 10**6), trust=None), []).sentences
+        assert f"if up to {up_to} wrong answers" in said[-1], low
+
+
 def test_what_few_images_of_val_cannot_show_many_held_out_in_turn_can() -> None:
     made = report()
     classes = made.classes
@@ -226,6 +268,29 @@ def test_what_few_images_of_val_cannot_show_many_held_out_in_turn_can() -> None:
         assert said.usable == beats and ("not been shown" in said.sentences[1]) != beats
         assert f"if up to {1 - low:.0%} wrong" in said.sentences[-1] if beats else "Do not use it" in said.sentences[-1]
     assert not decide(replace(made, expected=Expected(0.9, (0.85, 0.95), 8)), []).usable
+
+
+def test_images_held_out_in_turn_do_not_outvote_a_test_split_that_is_not_like_them() -> None:
+    made = report()
+    labels = np.arange(40) % 3
+
+    def said(right: int, expected: Expected, name: str = "test") -> tuple[str, ...]:
+        answered = np.where(np.arange(40) < right, labels, (labels + 1) % 3)
+        split = Split(name, score(np.eye(3)[answered], labels, made.classes))
+        return decide(replace(made, splits=(split,), judged=0, trust=None, expected=expected), []).sentences
+
+    many = Expected(0.95, (0.935, 0.965), 900)
+    for right, up_to in ((21, "63%"), (34, "30%")):
+        unlike = said(right, many)
+        assert "900 images of train and val, held out in turn, gave 95.0%, so test is not like them" in unlike[0]
+        assert f"if up to {up_to} wrong" in unlike[-1]
+    # Nor does a test split that is easier promise anything for the others.
+    easier = said(40, Expected(0.8, (0.77, 0.83), 900))
+    assert "so test is not like them" in easier[0] and "if up to 23% wrong" in easier[-1]
+    alike = said(37, many)
+    assert "expect 95.0% on unseen images" in alike[0] and "if up to 7% wrong" in alike[-1]
+    # Val is some of the images that were held out in turn, and says no more than all of them.
+    assert "expect 95.0% on unseen images" in said(21, many, "val")[0]
 
 
 def test_what_deserves_a_look_comes_first() -> None:

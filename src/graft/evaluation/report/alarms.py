@@ -9,15 +9,15 @@ from graft.evaluation.answers import Answers
 from graft.evaluation.intervals import (
     accuracy_interval,
     chance_of_at_most,
-    chance_of_so_few,
     effective_count,
+    hypergeometric_tail,
     normal_below,
     wilson_interval,
 )
 from graft.evaluation.report.values import Alarm, Finding, Severity, Split, Trust
 from graft.evaluation.scores import Scores
 from graft.evaluation.slices import Slice
-from graft.words import counted
+from graft.words import counted, in_percent
 
 # Findings of the audit that make figures doubtful, with short titles.
 ALARMING: dict[str, str] = {
@@ -164,7 +164,7 @@ def _distribution_of_count(chances: np.ndarray) -> np.ndarray:
 
 def two_rates(right: int, count: int, other_right: int, other_count: int) -> float:
     """Return the chance, if both rates were equal, of a first rate this much lower: Fisher's exact test, one-sided."""
-    return chance_of_so_few(right, count + other_count, right + other_right, count)
+    return hypergeometric_tail(right, count + other_count, right + other_right, count)
 
 
 def audit_alarms(findings: Sequence[Finding], images: int) -> Iterator[Alarm]:
@@ -200,24 +200,25 @@ def split_alarms(one: Split | None, other: Split | None) -> Iterator[Alarm]:
 
     if not worse(low.top1, low.worth or low.n):
         return
+    of_low = f"{in_percent(low.top1)} on {counted(low.n, 'image')} of {one.name}"
+    of_other = f"{in_percent(high.top1)} on {high.n:,} of {other.name}"
     weighted, number = _weighted_as(low, high)
     if not worse(weighted, number):
         yield Alarm(
             "class_shares_differ",
             "warning",
             f"classes are not as frequent in {one.name}",
-            f"Accuracy is {low.top1:.1%} on {counted(low.n, 'image')} of {one.name}, but {high.top1:.1%} on "
-            f"{high.n:,} of {other.name}, because the classes have other shares; with those of {other.name} it would "
-            f"be {weighted:.1%}. Judge by the recall of each class; `--class-weights balanced` makes them more alike.",
+            f"Accuracy is {of_low}, but {of_other}, because the classes have other shares; with those of {other.name} "
+            f"it would be {in_percent(weighted)}. Judge by the recall of each class; `--class-weights balanced` makes "
+            "them more alike.",
         )
     else:
         yield Alarm(
             "split_differs",
             "error",
             f"{one.name} is not like the rest",
-            f"Accuracy is {low.top1:.1%} on {counted(low.n, 'image')} of {one.name}, but {high.top1:.1%} on "
-            f"{high.n:,} of {other.name}: check whether the images or labels of {one.name} are damaged or come from "
-            "elsewhere.",
+            f"Accuracy is {of_low}, but {of_other}: check whether the images or labels of {one.name} are damaged or "
+            "come from elsewhere.",
         )
 
 
@@ -283,17 +284,19 @@ def class_alarms(main: Split | None) -> Iterator[Alarm]:
 def slice_alarms(slices: Sequence[Slice]) -> Iterator[Alarm]:
     for each in slices:
         if each.flagged:
+            images = each.name if each.name.startswith("the ") else f"images {each.name}"
             yield Alarm(
                 "failing_slice",
                 "warning",
-                f"it fails on {each.name}",
-                f"Accuracy is {each.top1:.1%} on {counted(each.n, 'image')}, {each.name}, where {each.expected:.1%} is "
-                "expected of their classes: add such images to train, or do not use it on them.",
+                f"it fails on {images}",
+                f"Accuracy is {in_percent(each.top1)} on {counted(each.n, 'image')}, {each.name}, where "
+                f"{in_percent(each.expected)} is expected of their classes: add such images to train, or do not use it "
+                "on them.",
             )
 
 
 def stated_and_true(trust: Trust) -> str:
-    return f"mean confidence is {trust.confidence:.1%}, accuracy {trust.accuracy:.1%}"
+    return f"mean confidence is {in_percent(trust.confidence)}, accuracy {in_percent(trust.accuracy)}"
 
 
 def mostly_wrong(main: Split) -> bool:

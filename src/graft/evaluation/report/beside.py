@@ -8,6 +8,8 @@ from graft.words import counted
 
 # The most classes whose recalls are compared, those that differ most first.
 MOST_CLASSES = 40
+# The chance at which the exact test says what an interval of 95 % does.
+LEVEL = 0.05
 
 
 def render_beside(beside: Beside) -> str:
@@ -43,7 +45,11 @@ def _difference(beside: Beside) -> str:
     if found is None:
         return sentence(f"Their answers are not compared image by image: {beside.reason}.")
     low, high = found.ci95
-    sure = "the difference is more than chance explains" if not low <= 0 <= high else "chance can explain that"
+    apart = not low <= 0 <= high
+    sure = "the difference is more than chance explains" if apart else "chance can explain that"
+    if found.p_value is not None and (found.p_value <= LEVEL) != apart:
+        # The exact test needs six images where the interval takes five.
+        sure = "that is at the edge of what chance explains"
     over = "" if found.groups is None else f" over {counted(found.groups, 'group')}"
     test = "" if found.p_value is None else f"; McNemar's exact test gives {found.p_value:.2g}"
     return sentence(
@@ -98,7 +104,7 @@ def _intervals(one: Report, other: Report) -> str:
     ]
     if len(rows) < 2:
         return ""
-    said = ", ".join(f"{name} {value:.1%}" for name, value, _ in rows)
+    said = ", ".join(f"{name} {percent(value)}" for name, value, _ in rows)
     return charts((interval_chart(f"accuracy: {said}", rows, "accuracy"), "Accuracy with its 95 % interval."))
 
 
@@ -148,7 +154,10 @@ def _images(one: Report, other: Report) -> str:
 
 def _curves(one: Report, other: Report) -> str:
     lines = [
-        (named(report), [(float(row["epoch"]), row["val_top1"]) for row in report.history if row.get("val_top1")])
+        (
+            named(report),
+            [(float(row["epoch"]), row["val_top1"]) for row in report.history if row.get("val_top1") is not None],
+        )
         for report in (one, other)
     ]
     if max(len(line) for _, line in lines) < 2:

@@ -15,7 +15,7 @@ ABOVE_CHANCE = 0.05
 
 @dataclass(frozen=True, repr=False)
 class LabelReport:
-    """What the page shows: scores by split, the main one first, and how the run came to them.
+    """What the page shows: scores by split, `test` first, and how the run came to them.
 
     `optimistic` names the splits whose figures include images that have copies among those trained on.
     """
@@ -33,22 +33,27 @@ class LabelReport:
     facts: tuple[tuple[str, str], ...]
 
     def __repr__(self) -> str:
-        return f"LabelReport({self.title!r}, {next(iter(self.splits.values()), None)!r})"
+        return f"LabelReport({self.title!r}, {None if self.main is None else self.main[1]!r})"
+
+    @property
+    def main(self) -> tuple[str, LabelScores] | None:
+        """The first split whose figures count no copies of training images, and its scores; None if there is none."""
+        return next(((name, each) for name, each in self.splits.items() if name not in self.optimistic), None)
 
     @property
     def sentences(self) -> tuple[str, ...]:
         """The verdict in words."""
-        if not self.splits:
+        if self.main is None:
             return ("Nothing was measured: too few images have no copy among those trained on.",)
-        name, scores = next(iter(self.splits.items()))
+        name, scores = self.main
         figure = scores.mean_average_precision
         if figure is None:
             return (f"Nothing was measured on {name}: no label is there on some images and not on others.",)
         said = [
-            f"Mean average precision on {name} is {figure:.1%} ({scores.interval}, "
-            f"{counted(scores.n, 'image')}); an order by chance gets {scores.baseline or 0.0:.1%}.",
+            f"Mean average precision on {name} is {percent(figure)} ({scores.interval}, "
+            f"{counted(scores.n, 'image')}); an order by chance gets {percent(scores.baseline or 0.0)}.",
             f"At the thresholds of the model, micro F1 is {scores.micro_f1:.3f} and macro F1 {scores.macro_f1:.3f}; "
-            f"all labels of an image are correct for {scores.exact:.1%} of them.",
+            f"all labels of an image are correct for {percent(scores.exact)} of them.",
         ]
         poor = [
             row.name

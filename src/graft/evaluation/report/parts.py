@@ -7,6 +7,7 @@ from dataclasses import replace
 from graft.evaluation.report.values import Shown
 from graft.html import escaped
 from graft.names import readable
+from graft.words import in_percent
 
 # The page shows only the beginning and the end of longer names; `report.json` has all of them.
 LONGEST_NAME = 80
@@ -103,8 +104,8 @@ def _image(jpeg: bytes, shown: Shown, what: str = "") -> str:
 
 
 def percent(value: float | None, digits: int = 1) -> str:
-    return "–" if value is None else f"{value:.{digits}%}"
+    return "–" if value is None else in_percent(value, digits)
 
 
 def interval(ends: tuple[float, float] | None) -> str:
-    return "–" if ends is None else f"{ends[0]:.1%} to {ends[1]:.1%}"
+    return "–" if ends is None else f"{in_percent(ends[0])} to {in_percent(ends[1])}"

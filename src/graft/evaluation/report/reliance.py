@@ -40,7 +40,7 @@ def trust(report: Report) -> str:
         drawn.append(
             (
                 line_chart(
-                    f"share of wrong answers by share answered: {points[-1][1]:.1%} wrong when all are answered",
+                    f"share of wrong answers by share answered: {percent(points[-1][1])} wrong when all are answered",
                     [("", points)],
                     "share of images answered, the surest first",
                     "share that is wrong",
@@ -50,7 +50,7 @@ def trust(report: Report) -> str:
             )
         )
     parts = [
-        sentence(f"Mean confidence is {found.confidence:.1%}, accuracy {found.accuracy:.1%}; {error}."),
+        sentence(f"Mean confidence is {percent(found.confidence)}, accuracy {percent(found.accuracy)}; {error}."),
         charts(*drawn),
     ]
     if found.budgets:
@@ -125,14 +125,14 @@ def robustness(report: Report) -> str:
     for name, mean in found["by_corruption"].items():
         each = [by_place[name, severity] for severity in severities if (name, severity) in by_place]
         error = sum(row["calibration_error"] for row in each) / len(each)
-        rows.append((name.replace("_", " "), percent(mean), *(f"{row['top1']:.0%}" for row in each), f"{error:.3f}"))
+        rows.append((name.replace("_", " "), percent(mean), *(percent(row["top1"], 0) for row in each), f"{error:.3f}"))
     head = ("corruption", "mean accuracy", *(f"severity {severity}" for severity in severities), "calibration error")
     return section(
         "robustness",
         "Robustness",
         sentence(
-            f"Corrupted in {counted(len(rows), 'way')} at {len(severities)} severities, {found['mean']:.1%} of "
-            f"{counted(found['n'], 'image')} are right on average; as they are, {found['clean']:.1%}."
+            f"Corrupted in {counted(len(rows), 'way')} at {len(severities)} severities, {percent(found['mean'])} of "
+            f"{counted(found['n'], 'image')} are right on average; as they are, {percent(found['clean'])}."
         ),
         scrolling("Accuracy by corruption, the worst first", head, rows),
     )

@@ -159,7 +159,7 @@ def curves(report: Report) -> str:
             (line_chart(f"loss by epoch: {last}", loss, "epoch", "loss", percent=(False, False), whole=True), "Loss.")
         )
     if top1:
-        said = f"accuracy on val by epoch: from {top1[0][1]:.1%} to {top1[-1][1]:.1%}"
+        said = f"accuracy on val by epoch: from {percent(top1[0][1])} to {percent(top1[-1][1])}"
         drawn.append(
             (
                 line_chart(said, [("val", top1)], "epoch", "accuracy", whole=True),
@@ -215,7 +215,7 @@ def _class_chart(present: list[ClassScore]) -> str:
     shown = present[:CLASSES_IN_CHART]
     if len(shown) < 2:
         return ""
-    said = ", ".join(f"{row.name} {row.recall or 0:.0%}" for row in shown[:6])
+    said = ", ".join(f"{row.name} {percent(row.recall or 0.0, 0)}" for row in shown[:6])
     rows = [(row.name, row.recall or 0.0, row.recall_ci95) for row in shown]
     cut = (
         f", the {len(shown)} worst of {len(present):,} classes"
