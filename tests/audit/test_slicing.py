@@ -18,7 +18,7 @@ def test_slicing_takes_little_memory_where_nearly_every_image_is_its_own_group_a
     measures = {"luminance": np.random.default_rng(0).random(count).astype(np.float32)}
     tracemalloc.start()
     try:
-        parts = parts_of(measures, keys, labels, groups)
+        parts = parts_of(measures, keys, labels, groups, {})
         found = compare_slices(right, labels, parts, groups)
         _, most = tracemalloc.get_traced_memory()
     finally:
@@ -31,7 +31,7 @@ def test_slicing_takes_little_memory_where_nearly_every_image_is_its_own_group_a
 def test_a_group_or_folder_of_ten_images_is_a_part_and_one_of_nine_is_none() -> None:
     groups = np.repeat([4, 7, 9], [9, 10, 31])
     keys = [f"{group}/{number}.jpg" for number, group in enumerate(groups.tolist())]
-    parts = parts_of({}, keys, np.arange(50) % 2, groups)
+    parts = parts_of({}, keys, np.arange(50) % 2, groups, {})
     assert list(parts) == [("folder", "7"), ("folder", "9"), ("group", "7"), ("group", "9")]
     for name, first, last in (("7", 9, 19), ("9", 19, 50)):
         for attribute in ("folder", "group"):

@@ -21,6 +21,7 @@ from graft.workflows.alarming import label_alarms
 from graft.workflows.chosen_images import _answered
 from graft.workflows.kept_answers import read_answers
 from graft.workflows.material import Material
+from graft.workflows.prepare import DataOptions
 from graft.workflows.report import _compared, report
 from graft.workflows.run import Run
 from graft.workflows.run_folder import folder_of_job
@@ -289,6 +290,24 @@ def test_an_edited_file_of_findings_or_robustness_is_as_good_as_none(run: Run, t
     (folder / "robustness.json").write_text('{"rows": [{"corruption": "noise"}], "by_corruption": {}}')
     assert report(folder).page.is_file()
     assert not values(folder)["findings"] and not values(folder).get("robustness")
+
+
+def test_slices_of_groups_have_the_names_of_the_groups(letters: Path, tmp_path: Path) -> None:
+    rows = ["path,label,split,site"]
+    for place in sorted(letters.rglob("*.png")):
+        split, label = place.parts[-3:-1]
+        rows.append(f"{place},{label},{split},{split} of site {int(place.stem) % 3}")
+    (tmp_path / "table.csv").write_text("\n".join(rows), encoding="utf-8")
+    found = train(
+        DataOptions(tmp_path / "table.csv", group="site"), "latin_letters", "head", out=tmp_path / "run", quiet=True
+    )
+    for _ in range(2):
+        parts = {each["value"] for each in values(found.folder)["slices"] if each["attribute"] == "group"}
+        assert parts == {f"test of site {number}" for number in range(3)}
+        # The page is made again from what the run keeps.
+        report(found.folder)
+    names = read_answers(found.folder).group_names
+    assert {*names.values()} == {f"{split} of site {number}" for split in ("val", "test") for number in range(3)}
 
 
 def test_a_run_that_is_resumed_was_begun_by_no_other_job(run: Run) -> None:

@@ -31,7 +31,7 @@ def slices_of(
     looks = look(images, reporter=reporter, levels=levels)
     keys = [images.key(index) for index in range(len(images))]
     measures = measures_of(looks, np.arange(len(images)))
-    parts = parts_of(measures, keys, images.labels, images.groups, group_names)
+    parts = parts_of(measures, keys, images.labels, images.groups, dict(enumerate(group_names)))
     return compare_slices(right, images.labels, parts, images.groups)
 
 
@@ -50,7 +50,7 @@ def parts_of(
     keys: Sequence[str],
     labels: np.ndarray,
     groups: np.ndarray | None,
-    group_names: Sequence[str] = (),
+    group_names: Mapping[int, str],
 ) -> Parts:
     """Return the parts of n images: the ends of their `measures`, folders by their `keys`, and `groups`.
 
@@ -65,6 +65,5 @@ def parts_of(
     if len(set(zip(folders, labels.tolist(), strict=True))) > len(set(folders)) > 1:
         parts |= parts_by("folder", folders)
     if groups is not None:
-        known = dict(enumerate(group_names))
-        parts |= parts_by("group", [known.get(group) or str(group) for group in groups.tolist()])
+        parts |= parts_by("group", [group_names.get(group) or str(group) for group in groups.tolist()])
     return parts

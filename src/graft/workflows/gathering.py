@@ -194,7 +194,7 @@ def _slices(material: Material, answers: Mapping[str, Answers], judged_on: tuple
     unseen = answers[name].unseen
     measures = {key: each[unseen] for key, each in material.kept.measures.get(name, {}).items()}
     groups = None if kept.groups is None else kept.groups[unseen]
-    parts = parts_of(measures, judged.names, judged.labels, groups)
+    parts = parts_of(measures, judged.names, judged.labels, groups, material.kept.group_names)
     return compare_slices(judged.right, judged.labels, parts, groups)
 
 

@@ -7,7 +7,7 @@ that a head was finally fitted on, each answered by another head that had not se
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -51,6 +51,8 @@ class KeptAnswers:
     folds: tuple[tuple[str, ...], np.ndarray, np.ndarray] | None = None
     # For multi-label images, the probability from which each label is answered. Labels are then (n, classes).
     thresholds: tuple[float, ...] | None = None
+    # Names of groups by their numbers, of those that have any.
+    group_names: Mapping[int, str] = field(default_factory=dict)
 
 
 def write_answers(folder: Path, kept: KeptAnswers) -> None:
@@ -67,6 +69,8 @@ def write_answers(folder: Path, kept: KeptAnswers) -> None:
     facts = {"classes": kept.classes, "temperature": kept.temperature, "splits": list(kept.splits)}
     if kept.thresholds is not None:
         facts["thresholds"] = kept.thresholds
+    if kept.group_names:
+        facts["group_names"] = {str(number): called for number, called in kept.group_names.items()}
     if kept.folds is not None:
         keys, labels, logits = kept.folds
         tensors |= {"labels-of-folds": labels.astype(np.int64), "logits-of-folds": logits.astype(np.float32)}
@@ -106,6 +110,9 @@ def read_answers(folder: Path) -> KeptAnswers | None:
         if "folds" in facts:
             folds = (tuple(facts["folds"]), tensors["labels-of-folds"], tensors["logits-of-folds"])
         thresholds = tuple(facts["thresholds"]) if "thresholds" in facts else None
-        return KeptAnswers(tuple(facts["classes"]), float(facts["temperature"]), splits, measures, folds, thresholds)
-    except (SafetensorError, OSError, ValueError, KeyError, TypeError):
+        names = {int(number): str(called) for number, called in facts.get("group_names", {}).items()}
+        return KeptAnswers(
+            tuple(facts["classes"]), float(facts["temperature"]), splits, measures, folds, thresholds, names
+        )
+    except (SafetensorError, OSError, ValueError, KeyError, TypeError, AttributeError):
         return None

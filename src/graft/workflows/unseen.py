@@ -67,7 +67,11 @@ def kept_answers(task: Task, trained: Trained, looks: Looks | None) -> KeptAnswe
         logits, labels = trained.held_out
         folds = (trained.folds, labels, logits)
     thresholds = None if trained.thresholds is None else tuple(trained.thresholds.tolist())
-    return KeptAnswers(task.dataset.classes, trained.temperature, splits, measures, folds, thresholds)
+    held_out = [split.groups for split in splits.values() if split.groups is not None]
+    numbers = np.unique(np.concatenate(held_out)).tolist() if held_out else []
+    names = dict(enumerate(task.dataset.group_names))
+    called = {number: names[number] for number in numbers if names.get(number)}
+    return KeptAnswers(task.dataset.classes, trained.temperature, splits, measures, folds, thresholds, called)
 
 
 def _measures(digests: np.ndarray, looks: Looks) -> dict[str, np.ndarray]:
