@@ -195,6 +195,11 @@ def test_nothing_is_written_among_the_images(predict, letters: Path, monkeypatch
         assert code == 2 and "expected --out outside the images" in errors
     monkeypatch.chdir(letters)
     assert predict(".", "--out", "out.csv")[0] == 2
+    # A shell leaves `--watch=~/letters` as it is.
+    monkeypatch.setenv("HOME", str(letters.parent))
+    for images in (["~/letters"], ["--watch=~/letters"]):
+        code, _, errors = predict(*images, "--out=~/letters/out.csv")
+        assert code == 2 and "expected --out outside the images" in errors
     assert sorted(letters.iterdir()) == before
 
 

@@ -12,9 +12,14 @@ import pytest
 from calling import graft
 from PIL import Image
 
+from graft.data.unlabelled import one_image
+from graft.errors import InputError
 from graft.files import JOBS, cache_folder
 from graft.images.letters import LATIN, dejavu_fonts, render_letters
+from graft.serving.gathering import Entry
+from graft.serving.prediction import Prediction
 from graft.serving.predictor import Classifier
+from graft.serving.writing import write_predictions
 from graft.workflows import predict as work
 
 
@@ -75,6 +80,26 @@ def test_a_job_that_was_interrupted_ends_as_one_that_was_not(
     others = graft("predict", run, letters / "00.png", "--out", out, "--resume")
     assert others.returncode == 2 and "got 40 rows of others" in others.stderr and out.stat() == before
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted([whole.name, out.name])
+
+
+@pytest.mark.parametrize("content", ['path,label\n"a"b,c\n', 'path,label\n"a'])
+def test_a_file_that_is_no_csv_is_told_of(content: str, run: str, letters: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out.csv"
+    out.write_text(content)
+    refused = graft("predict", run, letters, "--out", out, "--resume")
+    assert refused.returncode == 2 and "got something else" in refused.stderr
+    assert out.read_text() == content
+
+
+def test_sets_of_thousands_of_classes_are_read_again(tmp_path: Path) -> None:
+    """Their cell is longer than Python's csv module takes by default."""
+    out, names = tmp_path / "out.csv", tuple(f"class {number:,}" for number in range(20_000))
+    rows = [Prediction("a.jpg", "class 0", 0.5, (("class 0", 0.5),), set=names)]
+    write_predictions(iter(rows), "csv", out, 1, ("set",))
+    image = one_image("a.jpg")
+    assert work.check_finished(out, "csv", [Entry(image, 0)]) == 1
+    with pytest.raises(InputError, match="got 1 row of others"):
+        work.check_finished(out, "csv", [Entry(one_image("b.jpg"), 0)])
 
 
 def test_a_process_killed_as_it_wrote_the_file_ends_with_it(run: str, letters: Path, tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Coroutine
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,8 @@ from graft.serving.pool import Model, Pool
 from graft.serving.refusal import Refusal
 from graft.serving.service import Service
 from graft.serving.settings import Limits, Serving
+from graft.serving.worker import load
+from graft.weights.saved import load_model, save_model
 
 STAND_IN = Path(__file__).with_name("stand_in.py")
 
@@ -139,6 +142,77 @@ def test_a_model_that_cannot_be_loaded_is_told_in_the_workers_words(stand_in: Pa
     stand_in.write_text("broken")
     with pytest.raises(InputError, match="expected a model, got none: save it"):
         asyncio.run(Pool(Serving("none", "none", workers=2)).start())
+
+
+@pytest.mark.parametrize("other", ["two", "one edited"])
+def test_workers_that_loaded_two_models_do_not_answer_together(
+    other: str, stand_in: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def scenario() -> None:
+        start, first = pools.Worker.start, asyncio.Event()
+
+        async def between(serving: Serving, number: int) -> pools.Worker:
+            if number:
+                await first.wait()
+                stand_in.write_text(other)
+            try:
+                return await start(serving, number)
+            finally:
+                first.set()
+
+        monkeypatch.setattr(pools.Worker, "start", between)
+        pool = Pool(Serving("none", "none", workers=2))
+        try:
+            with pytest.raises(GraftError, match="expected workers that loaded one model"):
+                await pool.start()
+            assert pool.processes == []
+        finally:
+            await pool.close()
+
+    asyncio.run(scenario())
+
+
+def test_a_worker_is_not_started_again_with_the_same_weights_used_otherwise(stand_in: Path) -> None:
+    async def scenario(pool: Pool) -> None:
+        stand_in.write_text("one edited")
+        os.kill(pool.processes[0], signal.SIGKILL)
+        await asyncio.sleep(2)
+        assert pool.alive == 1 and pool.restarts == 0
+        assert await answered(put(pool, "echo a")) == ["echo a"]
+
+    with_pool(scenario, workers=2)
+
+
+def test_what_a_worker_says_of_its_model_changes_with_all_that_decides_its_answers(
+    letters_run: Path, tmp_path: Path
+) -> None:
+    def said(run: Path) -> dict[str, Any]:
+        return load({"run": str(run), "engine": "torch", "precision": "float32"})[1]
+
+    before = said(letters_run)
+    assert said(letters_run) == before
+    saved = load_model(letters_run / "model")
+    turned = (saved.classes[1], saved.classes[0], *saved.classes[2:])
+    swapped = ((1,), (0,), *((number,) for number in range(2, len(turned))))
+    others = (
+        replace(saved, preprocessing=replace(saved.preprocessing, resize_mode="letterbox")),
+        replace(saved, temperature=2.5),
+        replace(saved, classes=turned),
+        replace(saved, outputs=swapped),
+    )
+    for number, other in enumerate(others):
+        save_model(tmp_path / str(number) / "model", other)
+        after = said(tmp_path / str(number))
+        assert after["version"] == before["version"] and after["digest"] != before["digest"]
+
+
+def test_a_worker_that_says_more_than_fits_on_a_line_goes_on_answering() -> None:
+    async def scenario(pool: Pool) -> None:
+        assert await answered(put(pool, "shout")) == ["shout"]
+        assert await answered(put(pool, "shout")) == ["shout"]
+        assert pool.restarts == 0
+
+    with_pool(scenario, limits=Limits(batch_seconds=5))
 
 
 def test_a_reload_loses_no_request_and_no_request_has_answers_of_two_models(stand_in: Path) -> None:

@@ -12,6 +12,7 @@ import typer
 from graft.cli.output import Debug, Json, Overwrite, PrecisionOption, Quiet, Seed, check_new, note, print_json
 from graft.cli.process import at_work
 from graft.errors import GraftError, InputError
+from graft.given import expanded
 from graft.words import counted
 
 if TYPE_CHECKING:
@@ -224,6 +225,6 @@ def _gain(run: str, classifier: Classifier, views: Views) -> str:
 def _check_outside(out: Path, images: list[str]) -> None:
     """Refuse to write into a folder that is being classified: input is only read. Raises InputError."""
     for name in images:
-        folder = Path(name)
+        folder = expanded(name)
         if folder.is_dir() and out.resolve().is_relative_to(folder.resolve()):
             raise InputError(f"expected --out outside the images, got {str(out)!r}, inside {folder}: give another")

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from graft.data.content import unreadable
-from graft.data.loading import ahead
+from graft.data.loading import ahead, least_side
 from graft.errors import ImageError, WeightsError
 from graft.export.facts import Facts
 from graft.export.running import Exported, open_exported
@@ -68,6 +68,15 @@ class ExportedClassifier(Classifier):
         return self.facts.classes
 
     @property
+    def outputs(self) -> None:
+        """None: where classes have several outputs of the network, the graph has already added them up."""
+
+    @property
+    def temperature(self) -> float:
+        """The temperature within the graph."""
+        return self.facts.temperature
+
+    @property
     def thresholds(self) -> tuple[float, ...] | None:
         return self.facts.thresholds
 
@@ -85,7 +94,7 @@ class ExportedClassifier(Classifier):
 
     def _predict_group(self, given: Given, top: int, rule: Rule) -> Iterator[Prediction]:
         # Images in full are large: decoding all of them before the first is answered would fill memory.
-        with closing(ahead(lambda row: _pixels(given, row, self.levels), range(len(given)))) as decoded:
+        with closing(ahead(lambda row: _pixels(given, row, self.preprocessing), range(len(given)))) as decoded:
             for row, pixels in enumerate(decoded):
                 if isinstance(pixels, ImageError):
                     yield Prediction(given.name(row), None, None, (), str(pixels))
@@ -99,10 +108,12 @@ class ExportedClassifier(Classifier):
                 yield obeying(rule, Prediction(given.name(row), *likeliest[0], likeliest), probabilities, self.classes)
 
 
-def _pixels(given: Given, row: int, levels: Levels) -> np.ndarray | ImageError:
+def _pixels(given: Given, row: int, preprocessing: Preprocessing) -> np.ndarray | ImageError:
     """Return RGB pixels, uint8 (H, W, 3), or what is wrong with the image."""
     try:
-        return whole_pixels(given.read(row), levels)
+        # A large JPEG is decoded at the scale at which the run decodes it: from its full pixels, a detailed one of a
+        # network that crops got another label.
+        return rgb_pixels(given.read(row), preprocessing.levels, least_side(preprocessing))
     except OSError as error:
         return unreadable(error)
     except ImageError as error:
@@ -111,7 +122,12 @@ def _pixels(given: Given, row: int, levels: Levels) -> np.ndarray | ImageError:
 
 def whole_pixels(data: bytes | np.ndarray, levels: Levels) -> np.ndarray:
     """Decode an image in full to uint8 (H, W, 3); `levels` maps deeper samples. Raises ImageError."""
-    pixels = decode(data, levels=levels) if isinstance(data, bytes) else data
+    return rgb_pixels(data, levels)
+
+
+def rgb_pixels(data: bytes | np.ndarray, levels: Levels, at_least: int | None = None) -> np.ndarray:
+    """Return `whole_pixels`, or those of a large JPEG at the reduced scale that `decode` chooses for `at_least`."""
+    pixels = decode(data, at_least, levels) if isinstance(data, bytes) else data
     pixels = pixels[:, :, None] if pixels.ndim == 2 else pixels
     if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] not in (1, 3) or not pixels.size:
         raise ImageError(

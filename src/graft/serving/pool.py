@@ -59,6 +59,9 @@ class Model:
     # Error budgets in ascending order, each with the confidence threshold that keeps it, or None where no threshold is
     # known to.
     budgets: tuple[tuple[float, float | None], ...] = ()
+    # Of all that decides the answers besides the engine. `version` is of the weights alone, which the same network
+    # saved with another preprocessing or temperature shares.
+    digest: str = ""
 
     def threshold(self, budget: float) -> float:
         """Return the confidence threshold that keeps a budget, or the next stricter budget. Raises Refusal."""
@@ -235,6 +238,12 @@ class Pool:
             if isinstance(error, BaseException):
                 await asyncio.gather(*(worker.end() for worker in workers))
                 raise error
+        if any(worker.model != workers[0].model for worker in workers):
+            await asyncio.gather(*(worker.end() for worker in workers))
+            raise GraftError(
+                "expected workers that loaded one model, got some that loaded another, as its files changed meanwhile: "
+                "load it again once they are all written"
+            )
         self._workers = dict(enumerate(workers))
         self._model = workers[0].model
         self._keeping = [asyncio.create_task(self._keep(number)) for number in self._workers]
@@ -353,10 +362,17 @@ def _options(serving: Serving, number: int) -> str:
 async def _tell_stderr(process: Process) -> None:
     """Log what a worker writes to stderr, be it a traceback or a library's message."""
     assert process.stderr is not None
-    with suppress(ValueError):
-        async for line in process.stderr:
-            if text := line.decode(errors="replace").rstrip():
-                log.warning("a worker says: %s", text[:LINE])
+    while True:
+        try:
+            line = await process.stderr.readline()
+        except ValueError:
+            # A line too long to keep. Unless reading goes on, the worker soon stops at a full pipe.
+            log.warning("a worker says: more than fits on a line")
+            continue
+        if not line:
+            return
+        if text := line.decode(errors="replace").rstrip():
+            log.warning("a worker says: %s", text[:LINE])
 
 
 def _kill(process: Process) -> None:

@@ -57,6 +57,7 @@ def main() -> None:
 def load(options: dict[str, Any]) -> tuple[Classifier, dict[str, Any]]:
     """Return the classifier with its engine running, and what to report about it. Raises GraftError."""
     import numpy as np
+    from xxhash import xxh3_64
 
     from graft.serving.exported import ExportedClassifier
     from graft.serving.predictor import load as load_classifier
@@ -70,6 +71,7 @@ def load(options: dict[str, Any]) -> tuple[Classifier, dict[str, Any]]:
         classifier.predict(np.zeros((count, 32, 32, 3), np.uint8))
     facts = classifier.facts
     engine = classifier.arithmetic if isinstance(classifier, ExportedClassifier) else str(classifier.choice)
+    digest = xxh3_64(repr((facts.to_json(), classifier.outputs)).encode("utf-8", "surrogatepass"))
     about = {
         "classes": [plain(name) for name in classifier.classes],
         "version": facts.weights[:16],
@@ -78,6 +80,7 @@ def load(options: dict[str, Any]) -> tuple[Classifier, dict[str, Any]]:
         "budgets": _budgets(classifier),
         "lanes": classifier.lanes,
         "made_from": {name: str(value) for name, value in facts.made_from.items()},
+        "digest": digest.hexdigest(),
     }
     return classifier, about
 

@@ -8,7 +8,7 @@ import json
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from os import PathLike
 from pathlib import Path
@@ -38,6 +38,8 @@ ADDED_TO = ("table", "csv", "tsv", "jsonl")
 # Validation images on which the gain of several views is measured, and seconds between progress lines where there is no
 # terminal.
 MOST_IMAGES, BETWEEN_LINES = 300, 60.0
+# Characters: as many as the csv module can be told of on every system.
+LONGEST_CELL = 2**31 - 1
 
 
 @dataclass
@@ -152,7 +154,7 @@ def check_finished(out: Path, format: str, images: Iterable[Entry]) -> int:
     asked = [plain(image.path) for image in images]
     try:
         rows = _finished_paths(out, format)
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError, csv.Error):
         rows = None
     if format == "table" and rows is not None:
         same = len(rows) == len(asked) and all(
@@ -190,9 +192,20 @@ def _finished_paths(out: Path, format: str) -> list[str]:
         return [str(row["path"]) for row in json.loads(text)]
     if format == "jsonl":
         return [str(json.loads(line)["path"]) for line in _lines(text)]
-    rows = csv.DictReader(io.StringIO(text, newline=""), delimiter="," if format == "csv" else "\t", strict=True)
-    complete = [row for row in rows if None not in row.values()]
+    with _cells_of_any_length():
+        rows = csv.DictReader(io.StringIO(text, newline=""), delimiter="," if format == "csv" else "\t", strict=True)
+        complete = [row for row in rows if None not in row.values()]
     return [row["path"] for row in complete]
+
+
+@contextmanager
+def _cells_of_any_length() -> Iterator[None]:
+    """Let cells be longer than Python allows by default, as sets of thousands of classes are."""
+    before = csv.field_size_limit(LONGEST_CELL)
+    try:
+        yield
+    finally:
+        csv.field_size_limit(before)
 
 
 def _lines(text: str) -> list[str]:
@@ -298,11 +311,12 @@ def _paths_in(out: Path, wanted: Wanted) -> set[str]:
     try:
         if wanted.format == "jsonl":
             return {str(json.loads(line)["path"]) for line in _lines(text)}
-        rows = csv.DictReader(io.StringIO(text, newline=""), delimiter="," if wanted.format == "csv" else "\t")
-        if text and "path" not in (rows.fieldnames or ()):
-            raise ValueError
-        return {row["path"] for row in rows}
-    except (ValueError, KeyError, TypeError):
+        with _cells_of_any_length():
+            rows = csv.DictReader(io.StringIO(text, newline=""), delimiter="," if wanted.format == "csv" else "\t")
+            if text and "path" not in (rows.fieldnames or ()):
+                raise ValueError
+            return {row["path"] for row in rows}
+    except (ValueError, KeyError, TypeError, RecursionError, csv.Error):
         raise InputError(
             f"expected predictions that `graft predict --watch` wrote to go on with, got something else in {out}: give "
             "another --out"
