@@ -98,8 +98,10 @@ def test_folds_are_no_splits_and_the_advice_for_them_holds(tmp_path: Path) -> No
         "'kfold' was not used, since its cells are not train, val and test: write these there, or "
         "--group-column 'kfold' keeps the images of each number in one split"
     )
-    images = open_dataset(path, table=TableOptions(group_column="kfold")).splits["all"]
-    assert images.groups is not None and len(set(images.groups.tolist())) == 4
+    for dataset in (open_dataset(path, table=TableOptions(group_column="kfold")), open_dataset(path, "kfold")):
+        images = dataset.splits["all"]
+        assert images.groups is not None and len(set(images.groups.tolist())) == 4
+        assert dataset.notes == ("data.csv: path from 'path', label from 'label', group from 'kfold'",)
 
 
 def test_letters_for_splits_are_refused_with_what_to_do(tmp_path: Path) -> None:

@@ -88,12 +88,18 @@ def _split_by_cells(columns: Columns) -> tuple[int, pyarrow.ChunkedArray] | None
     return first, found[first]
 
 
-def groups(columns: Columns, name: str | None) -> tuple[int, pyarrow.ChunkedArray] | None:
+def given_groups(columns: Columns, name: str | None) -> int | None:
+    """The column of groups that the user gave as such, or by its `name` as the rule for groups."""
     if columns.refused("group"):
         return None
     given = columns.given("group")
-    if given is None and name is not None:
-        given = next(iter(named(columns.grid.names, [name])), None)
+    return next(iter(named(columns.grid.names, [name])), None) if given is None and name is not None else given
+
+
+def groups(columns: Columns, name: str | None) -> tuple[int, pyarrow.ChunkedArray] | None:
+    if columns.refused("group"):
+        return None
+    given = given_groups(columns, name)
     if given is not None:
         return given, columns.text(given)
     for column in named(columns.grid.names, SPELLINGS["group"]):

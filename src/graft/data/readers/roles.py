@@ -19,7 +19,7 @@ from graft.data.readers.column_names import SPELLINGS, SYNONYMS, given_column, n
 from graft.data.readers.columns import told_missing
 from graft.data.readers.finding_files import FileFinder
 from graft.data.readers.grid import Grid
-from graft.data.readers.more_roles import groups, seeming_groups, splits, weights
+from graft.data.readers.more_roles import given_groups, groups, seeming_groups, splits, weights
 from graft.data.readers.several_labels import (
     disagreements,
     first_slip,
@@ -113,6 +113,9 @@ def _understand(grid: Grid, finder: FileFinder, options: TableOptions, group: st
             columns["label"] = pyarrow.compute.if_else(blank, "[]", columns["label"])
     elif len(grid.names) == 1:
         return Understood(pyarrow.table(columns))
+    # A column of folds that is to keep images together is not said to be unused as that of splits.
+    if (given := given_groups(reader, group)) is not None:
+        reader.taken.add(given)
     found = {"split": splits(reader), "group": groups(reader, group), "weight": weights(reader)}
     for role, column in found.items():
         if column is not None:
