@@ -3,7 +3,8 @@
 import shutil
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from os import PathLike
 from pathlib import Path
@@ -71,6 +72,53 @@ def export(
     answers differently.
     """
     started = time.perf_counter()
+    _check_format(format, precision)
+    given = Path(path(run, "RUN")).expanduser()
+    if is_on_hub(given) and out is None:
+        raise InputError(f"expected --out for the export of {given}, got none: name the file to write")
+    model = model_folder(given).absolute()
+    folder = model.parent if (model.parent / ARGUMENTS_FILE).is_file() else model
+    if format == TIMM:
+        with reporting(reporter, quiet) as told:
+            return export_timm(model, folder, out, check, overwrite, told)
+    file = _new_file(folder, format, out, overwrite)
+    with reporting(reporter, quiet) as told:
+        saved = load_model(model)
+        _check_model(saved, precision)
+        checked_on, images = images_to_check_on(folder, check, file, saved.classes)
+        shown = decodable(images, saved.preprocessing.levels)
+        told.note(f"checking on {counted(len(shown), 'image')} of {checked_on}")
+        classifier = Classifier(saved, choose("torch", "float32"))
+        expected, of_run = timed(lambda pixels: _probabilities(classifier, pixels), shown, told, "run")
+        with _folder_aside(file) as aside:
+            exported = _written(saved, format, aside / file.name, _change(precision, folder, saved, told), precision)
+            found, of_export = timed(lambda pixels: exported.run(pixels[None])[0], shown, told, format)
+            classes, seconds = (saved.classes, exported.facts.classes), (of_export, of_run)
+            if precision == "int8":
+                agreement = check_accuracy(expected, found, shown.images.labels, *classes, seconds)
+            else:
+                within = TOLERANCES[precision]
+                agreement = check_agreement(expected, found, *classes, seconds, within, saved.thresholds)
+            made = Export(
+                folder,
+                format,
+                file,
+                sum(each.stat().st_size for each in aside.iterdir()),
+                saved.classes,
+                checked_on,
+                agreement,
+                time.perf_counter() - started,
+                precision,
+                (model / TENSORS_FILE).stat().st_size,
+                saved.preprocessing.levels,
+            )
+            _put_in_place(aside, file, made)
+        note_levels(saved.preprocessing.levels, told)
+    return made
+
+
+def _check_format(format: str, precision: str) -> None:
+    """Raise InputError for a format or a precision that does not exist, and for two that do not go together."""
     if format not in FORMATS:
         raise InputError(
             f"expected {', '.join(FORMATS)} for --format, got {format!r}{did_you_mean(format, FORMATS)}: choose one of "
@@ -86,89 +134,68 @@ def export(
         raise InputError(
             f"expected --format {able} for --precision {precision}, got {format}: choose it, or leave --precision out"
         )
-    given = Path(path(run, "RUN")).expanduser()
-    if is_on_hub(given) and out is None:
-        raise InputError(f"expected --out for the export of {given}, got none: name the file to write")
-    model = model_folder(given).absolute()
-    folder = model.parent if (model.parent / ARGUMENTS_FILE).is_file() else model
-    if format == TIMM:
-        with reporting(reporter, quiet) as told:
-            return export_timm(model, folder, out, check, overwrite, told)
-    ending, write = WRITERS[format]
+
+
+def _new_file(folder: Path, format: str, out: str | Path | None, overwrite: bool) -> Path:
+    """Return the file to write. Raises InputError for another ending, and for a file that must not be replaced."""
+    ending, _ = WRITERS[format]
     file = folder / "export" / f"model{ending}" if out is None else Path(path(out, "--out")).expanduser().absolute()
     if file.suffix.lower() != ending:
         raise InputError(f"expected a name that ends in {ending} for --format {format}, got {file.name}: rename it")
-    told_beside = file.with_name(f"{file.name}.json")
-    for each in (file, told_beside, *([file.with_suffix(WEIGHTS_BESIDE)] if format == "openvino" else [])):
+    for each in (file, _facts_of(file), *([file.with_suffix(WEIGHTS_BESIDE)] if format == "openvino" else [])):
         if each.exists() and not overwrite:
             raise InputError(f"expected a new file, got {near(each)}, which exists: give another --out, or --overwrite")
-    with reporting(reporter, quiet) as told:
-        saved = load_model(model)
-        if precision != "fp32":
-            refuse_several_labels(saved.thresholds is not None, f"--precision {precision}")
-        if saved.preprocessing.channels not in (1, 3):
-            raise InputError(
-                f"expected a network of grey or color images to export, got one of {saved.preprocessing.channels} "
-                "channels: use it through graft"
-            )
-        checked_on, images = images_to_check_on(folder, check, file, saved.classes)
-        shown = decodable(images, saved.preprocessing.levels)
-        told.note(f"checking on {counted(len(shown), 'image')} of {checked_on}")
-        classifier = Classifier(saved, choose("torch", "float32"))
-        expected, of_run = timed(lambda pixels: _probabilities(classifier, pixels), shown, told, "run")
+    return file
+
+
+def _check_model(saved: SavedModel, precision: str) -> None:
+    """Raise InputError for a model that a graph cannot hold, or not in this precision."""
+    if precision != "fp32":
+        refuse_several_labels(saved.thresholds is not None, f"--precision {precision}")
+    if saved.preprocessing.channels not in (1, 3):
+        raise InputError(
+            f"expected a network of grey or color images to export, got one of {saved.preprocessing.channels} "
+            "channels: use it through graft"
+        )
+
+
+@contextmanager
+def _folder_aside(file: Path) -> Iterator[Path]:
+    """A folder beside the file, on the same disk, gone afterwards. Raises GraftError if it cannot be written."""
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        aside = Path(tempfile.mkdtemp(prefix=f".{file.stem}.", suffix=".partial", dir=file.parent))
         try:
-            file.parent.mkdir(parents=True, exist_ok=True)
-            aside = Path(tempfile.mkdtemp(prefix=f".{file.stem}.", suffix=".partial", dir=file.parent))
-            try:
-                change = _change(precision, folder, saved, told)
-                exported = _written(saved, write, aside / file.name, change, precision)
-                found, of_export = timed(lambda pixels: exported.run(pixels[None])[0], shown, told, format)
-                classes, seconds = (saved.classes, exported.facts.classes), (of_export, of_run)
-                if precision == "int8":
-                    agreement = check_accuracy(expected, found, shown.images.labels, *classes, seconds)
-                else:
-                    within = TOLERANCES[precision]
-                    agreement = check_agreement(expected, found, *classes, seconds, within, saved.thresholds)
-                size = sum(each.stat().st_size for each in aside.iterdir())
-                # The facts about a previous file are removed first. The new file comes last: once it exists, so does
-                # everything that belongs to it.
-                told_beside.unlink(missing_ok=True)
-                for each in sorted(aside.iterdir(), key=lambda each: each.name == file.name):
-                    each.replace(file.with_name(each.name))
-            finally:
-                shutil.rmtree(aside, ignore_errors=True)
-            made = Export(
-                folder,
-                format,
-                file,
-                size,
-                saved.classes,
-                checked_on,
-                agreement,
-                time.perf_counter() - started,
-                precision,
-                (model / TENSORS_FILE).stat().st_size,
-                saved.preprocessing.levels,
-            )
-            write_json(told_beside, made.to_dict())
-        except OSError as error:
-            raise GraftError(
-                f"expected to write {near(file)}, got {error.strerror or error}: free space there, let it be written "
-                "to, or give another --out"
-            ) from error
-        note_levels(saved.preprocessing.levels, told)
-    return made
+            yield aside
+        finally:
+            shutil.rmtree(aside, ignore_errors=True)
+    except OSError as error:
+        raise GraftError(
+            f"expected to write {near(file)}, got {error.strerror or error}: free space there, let it be written "
+            "to, or give another --out"
+        ) from error
 
 
-def _written(
-    saved: SavedModel,
-    write: Callable[[FromPixels, Facts, Path], None],
-    file: Path,
-    change: Callable[[Path], None],
-    precision: str,
-) -> Exported:
+def _put_in_place(aside: Path, file: Path, made: Export) -> None:
+    """Move what was written aside to its place, and write the facts about it.
+
+    The facts about a previous file are removed first. The new file comes last: once it exists, so does everything that
+    belongs to it.
+    """
+    _facts_of(file).unlink(missing_ok=True)
+    for each in sorted(aside.iterdir(), key=lambda each: each.name == file.name):
+        each.replace(file.with_name(each.name))
+    write_json(_facts_of(file), made.to_dict())
+
+
+def _facts_of(file: Path) -> Path:
+    return file.with_name(f"{file.name}.json")
+
+
+def _written(saved: SavedModel, format: str, file: Path, change: Callable[[Path], None], precision: str) -> Exported:
     from graft import __version__
 
+    _, write = WRITERS[format]
     write(FromPixels(saved), replace(Facts.of(saved, __version__), precision=precision), file)
     change(file)
     return open_torch(file) if file.suffix.lower() == ".pt2" else open_exported(file)
