@@ -22,6 +22,7 @@ from graft.serving.several_views import Views
 from graft.weights.calibration import Calibration
 from graft.workflows.contest import evaluate_two
 from graft.workflows.evaluate import evaluate
+from graft.workflows.export import export
 from graft.workflows.predict import measured_gain
 from graft.workflows.prepare import DataOptions
 from graft.workflows.robustness import evaluate_robustness
@@ -107,6 +108,34 @@ def test_sets_are_of_the_likeliest_classes_and_grow_with_the_chance(place: Path)
     assert all(each.set for each in classifier.predict(paths, sets=0.9, sets_per_class=True))
 
 
+def test_a_class_that_must_not_be_missed_is_the_answer_from_its_threshold_on(place: Path) -> None:
+    classifier, paths = load(place / "run"), sorted((place / "new").rglob("*.png"))
+    name, calibration = classifier.classes[1], saved(place)
+    least = calibration.sets_of(0.99).per_class[1] or calibration.sets_of(0.95).per_class[1]  # type: ignore[union-attr]
+    asked = 0.99 if calibration.sets_of(0.99).per_class[1] else 0.95  # type: ignore[union-attr]
+    plain = classifier.predict(paths, top=len(classifier.classes))
+    favoured = classifier.predict(paths, top=len(classifier.classes), recall={name: asked})
+    for before, after in zip(plain, favoured, strict=True):
+        own = dict(before.top)[name]
+        expected = (name, own) if own >= least else (before.label, before.probability)
+        assert (after.label, after.probability) == expected
+        assert after.top == before.top and after.likeliest == before.label
+    assert classifier.predict(paths, recall=f"{name}={asked:.0%}") == classifier.predict(paths, recall={name: asked})
+    exported = export(place / "run", "onnx", out=place / "recall.onnx", overwrite=True, quiet=True)
+    assert [each.label for each in load(exported.file).predict(paths, recall={name: asked})] == [
+        each.label for each in favoured
+    ]
+
+
+def test_the_command_says_which_class_was_likeliest_where_another_is_favoured(place: Path) -> None:
+    name = load(place / "run").classes[0]
+    printed = graft("predict", place / "run", place / "new", "--recall", f"{name}=95%", "--format", "csv").stdout
+    rows = list(csv.DictReader(StringIO(printed)))
+    assert "likeliest" in rows[0] and {row["label"] for row in rows} <= set(CYRILLIC)
+    refused = graft("predict", place / "run", place / "new", "--recall", f"{name}=95%", "--tta", "flip")
+    assert refused.returncode == 2 and "without --tta" in refused.stderr
+
+
 def test_images_unlike_those_trained_on_have_no_answer(place: Path) -> None:
     classifier = load(place / "run")
     strange = classifier.predict(np.load(place / "noise.npy"), abstain=True)
@@ -127,6 +156,13 @@ def test_images_unlike_those_trained_on_have_no_answer(place: Path) -> None:
         ({"sets": 0.9999}, "0.999 or less"),
         ({"sets_per_class": True}, "`sets` with"),
         ({"abstain": "yes"}, "True or False"),
+        ({"recall": "95%"}, "a class and the share of its images to find, such as"),
+        ({"recall": {"a": 0.9, "b": 0.9}}, "give one class"),
+        ({"recall": {"dog": 0.9}}, "a class of the classifier for `recall`, got 'dog'"),
+        ({"recall": {CYRILLIC[0]: "much"}}, "a share such as"),
+        ({"recall": {CYRILLIC[0]: 0.999}}, r"got 99\.9%: lower it"),
+        ({"recall": {CYRILLIC[0]: 0.9999}}, r"got 99\.99%: lower it"),
+        ({"recall": {CYRILLIC[0]: 0.9}, "sets": 0.9}, "`recall` without `error_budget` and `sets`"),
     ],
 )
 def test_what_cannot_be_promised_is_refused(place: Path, asked: dict, sentence: str) -> None:

@@ -66,6 +66,13 @@ def predict(
     abstain: Annotated[
         bool, typer.Option("--abstain", help="Give no answer for images unlike those trained on.")
     ] = False,
+    recall: Annotated[
+        str | None,
+        typer.Option(
+            help="Answer with a class from the probability on at which this share of its images is found, such as "
+            "defect=95%.",
+        ),
+    ] = None,
     engine: Annotated[
         str, typer.Option(help="Engine: auto, torch, openvino, or ray for many processes, with a folder as --out.")
     ] = "auto",
@@ -95,6 +102,7 @@ def predict(
         "sets": sets,
         "sets_per_class": sets_per_class,
         "abstain": abstain,
+        "recall": recall,
     }
     if engine == "ray":
         refused: dict[str, object] = {
@@ -128,10 +136,10 @@ def predict(
     if null and STDIN not in images:
         raise InputError("expected - among the images with --null, got none: leave --null out, or add -")
     views = Views.named(tta)
-    if len(views) > 1 and (error_budget is not None or sets is not None or abstain):
+    if len(views) > 1 and any(value not in (None, False) for value in promises.values()):
         raise InputError(
-            "expected --error-budget, --sets and --abstain without --tta, got both: what they promise was found with "
-            "one view of each image, so leave --tta out"
+            "expected --error-budget, --sets, --recall and --abstain without --tta, got both: what they promise was "
+            "found with one view of each image, so leave --tta out"
         )
     classifier = load(run, engine=engine, precision=precision, singles=watch is not None)
     rule = classifier.rule(**promises)

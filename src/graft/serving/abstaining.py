@@ -1,16 +1,18 @@
-"""When a classifier does not answer: error budgets, sets of classes, and images unlike its training images."""
+"""When a classifier gives no answer, or not the likeliest: error budgets, sets, strange images, favoured classes."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from xxhash import xxh3_64
 
-from graft.errors import InputError
+from graft.errors import InputError, did_you_mean
 from graft.given import share, truth
+from graft.names import plain
 from graft.weights.calibration import Calibration, Domain
-from graft.words import independent
+from graft.words import first_few, independent
 
 # The reasons for abstaining, as every format writes them.
 UNSURE, UNLIKE = "unsure", "unlike the training images"
@@ -21,18 +23,27 @@ class Rule:
     """Withholds answers with less confidence than `threshold`, and those for images outside of `domain`.
 
     `sets` are the probabilities from which each class belongs to a set, (classes,); None where no sets are asked for.
+    `favoured` is the number of a class, and the probability from which on it is the answer even if another is likelier.
     """
 
     threshold: float = 0.0
     sets: np.ndarray | None = None
     domain: Domain | None = None
+    favoured: tuple[int, float] | None = None
 
     def key(self) -> str:
         """A short text that identifies the rule; empty for no rule."""
         if self is NO_RULE:
             return ""
         sets = "" if self.sets is None else xxh3_64(self.sets.tobytes()).hexdigest()
-        return f"{self.threshold} {sets} {None if self.domain is None else self.domain.threshold}"
+        favoured = "" if self.favoured is None else f" {self.favoured}"
+        return f"{self.threshold} {sets} {None if self.domain is None else self.domain.threshold}{favoured}"
+
+    def answer(self, probabilities: np.ndarray) -> int:
+        """Return the class to answer with, from probabilities (classes,)."""
+        if self.favoured is not None and probabilities[self.favoured[0]] >= self.favoured[1]:
+            return self.favoured[0]
+        return int(probabilities.argmax())
 
     def reason(self, confidence: float, distance: float | None = None) -> str | None:
         """Return why an answer with this confidence, this far from the domain, is withheld; None if it is given."""
@@ -59,22 +70,34 @@ def rule_for(
     sets: float | str | None = None,
     sets_per_class: bool = False,
     abstain: bool = False,
+    recall: Mapping[str, float | str] | str | None = None,
+    classes: Sequence[str] = (),
 ) -> Rule:
-    """Return the rule asked for, within what the classifier's `calibration` promises. Raises InputError beyond that."""
+    """Return the rule asked for, within what the classifier's `calibration` promises. Raises InputError beyond that.
+
+    `recall` is a class with the share of its images to find: a text such as `defect=95%`, or a mapping of one entry.
+    """
     abstain, per_class = truth(abstain, "--abstain"), truth(sets_per_class, "--sets-per-class")
     if per_class and sets is None:
         raise InputError("expected --sets with --sets-per-class, got none: add it, such as --sets 90%")
-    if error_budget is None and sets is None and not abstain:
+    if recall is not None and (error_budget is not None or sets is not None):
+        raise InputError(
+            "expected --recall without --error-budget and --sets, got both: what these promise is of the likeliest "
+            "class, so leave one of them out"
+        )
+    if error_budget is None and sets is None and recall is None and not abstain:
         return NO_RULE
     if calibration is None:
         raise InputError(
             "expected a classifier that keeps what its held-out images told, got one without, of an earlier version, "
-            "of too few images or not of graft: train it again, or leave --error-budget, --sets and --abstain out"
+            "of too few images or not of graft: train it again, or leave --error-budget, --sets, --recall and "
+            "--abstain out"
         )
     return Rule(
         threshold=0.0 if error_budget is None else _threshold(calibration, share(error_budget, "--error-budget")),
         sets=None if sets is None else _sets(calibration, share(sets, "--sets"), per_class),
         domain=_domain(calibration) if abstain else None,
+        favoured=None if recall is None else _favoured(calibration, *_of_class(recall, classes)),
     )
 
 
@@ -105,6 +128,42 @@ def _sets(calibration: Calibration, asked: float, per_class: bool) -> np.ndarray
             f"expected sets that hold the right class with a chance of {most} or less, got {asked}: lower it"
         )
     return np.array(row.per_class) if per_class else np.full(len(row.per_class), row.threshold)
+
+
+def _of_class(recall: Mapping[str, float | str] | str, classes: Sequence[str]) -> tuple[str, int, float]:
+    """Return the class, its number and the share that `recall` says. Raises InputError."""
+    if isinstance(recall, str):
+        name, is_said, asked = recall.rpartition("=")
+        said: list[tuple[str, float | str]] = [(name, asked)] if is_said else []
+    else:
+        said = list(recall.items()) if isinstance(recall, Mapping) else []
+    if len(said) != 1:
+        raise InputError(
+            f"expected a class and the share of its images to find, such as {plain(classes[0])}=95%, for --recall, got "
+            f"{recall!r}: give one class"
+        )
+    name, value = said[0]
+    # As a table writes them, and as they are.
+    known = {plain(each): number for number, each in enumerate(classes)}
+    known |= {each: number for number, each in enumerate(classes)}
+    if name not in known:
+        raise InputError(
+            f"expected a class of the classifier for --recall, got {name!r}{did_you_mean(name, classes)}: its classes "
+            f"are {first_few(map(repr, classes), 6)}"
+        )
+    return name, known[name], share(value, "--recall")
+
+
+def _favoured(calibration: Calibration, name: str, number: int, asked: float) -> tuple[int, float]:
+    row = calibration.sets_of(asked)
+    least = 0.0 if row is None else row.per_class[number]
+    # With a threshold of zero every image would get the class.
+    if row is None or not least > 0:
+        raise InputError(
+            f"expected a share of {name!r} that enough held-out images of this class show to be found, got "
+            f"{100 * asked:.6g}%: lower it, or train with more images of it"
+        )
+    return number, least
 
 
 def _domain(calibration: Calibration) -> Domain:

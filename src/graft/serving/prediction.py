@@ -18,7 +18,8 @@ class Prediction:
 
     For an image that could not be decoded, `error` says why and the rest is empty. When the classifier abstains under
     the rule it was given, `abstained` says why and there is no `label`; `probability` is still that of the likeliest
-    class. `set` holds the classes of a conformal set, likeliest first, and `distance` how far the image is from the
+    class. With a class that is favoured by `recall`, `label` and `probability` may be of another than the likeliest.
+    `set` holds the classes of a conformal set, likeliest first, and `distance` how far the image is from the
     training images; each is None unless asked for.
 
     A multi-label classifier returns in `labels` every class whose probability reaches its threshold, in class order.
@@ -101,10 +102,13 @@ def obeying(
     classes: tuple[str, ...],
     distance: float | None = None,
 ) -> Prediction:
-    """Apply a rule, given probabilities (classes,): return the answer or an abstention, with the set of classes."""
+    """Apply a rule, given probabilities (classes,): return its answer or an abstention, with the set of classes."""
     if rule is NO_RULE:
         return answer
     reason, members = rule.reason(float(probabilities.max()), distance), rule.members(probabilities)
+    number = rule.answer(probabilities) if rule.favoured is not None and reason is None else None
+    if number is not None:
+        answer = replace(answer, label=classes[number], probability=float(probabilities[number]))
     return replace(
         answer,
         label=answer.label if reason is None else None,

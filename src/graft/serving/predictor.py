@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import ExitStack, closing
 from dataclasses import replace
 from itertools import islice, tee
@@ -151,6 +151,7 @@ class Classifier:
         sets: float | str | None = None,
         sets_per_class: bool = False,
         abstain: bool = False,
+        recall: Mapping[str, float | str] | str | None = None,
     ) -> Predictions:
         """Return a prediction for every image, in order; an unreadable image gets an error in its place.
 
@@ -162,21 +163,25 @@ class Classifier:
         With an `error_budget`, for example 0.02 or "2%", answers below a confidence threshold are withheld, so that at
         most that share of the given ones is wrong, with 95 % confidence. `sets`, for example "90%", adds to each
         prediction a set of classes that contains the right one with this probability; with `sets_per_class`, this holds
-        within every class. With `abstain`, images unlike the training images get no answer either. A multi-label
-        classifier makes none of these promises, and gives all `labels` of an image. Raises InputError for what is not
-        an image, and for a promise that the classifier cannot make.
+        within every class. With `abstain`, images unlike the training images get no answer either. `recall`, for
+        example {"defect": 0.95} or "defect=95%", answers with that class from the probability on at which such a share
+        of its images is found, whatever the likeliest class. A multi-label classifier makes none of these promises, and
+        gives all `labels` of an image. Raises InputError for what is not an image, and for a promise that the
+        classifier cannot make.
         """
-        asked = {"error_budget": error_budget, "sets": sets, "sets_per_class": sets_per_class, "abstain": abstain}
-        return Predictions(self.stream(images, top, self.rule(**asked)))  # type: ignore[arg-type]
+        rule = self.rule(
+            error_budget=error_budget, sets=sets, sets_per_class=sets_per_class, abstain=abstain, recall=recall
+        )
+        return Predictions(self.stream(images, top, rule))
 
     def rule(self, **asked: Any) -> Rule:
         """Return the rule that `rule_for` makes of what is asked. Raises InputError for what it cannot promise."""
         if self.multi_label and any(value not in (None, False) for value in asked.values()):
             raise InputError(
-                "expected a classifier of one label for --error-budget, --sets and --abstain, got one of several, "
-                "which promises nothing of them: leave them out; labels are given from their thresholds on"
+                "expected a classifier of one label for --error-budget, --sets, --recall and --abstain, got one of "
+                "several, which promises nothing of them: leave them out; labels are given from their thresholds on"
             )
-        return rule_for(self.calibration, **asked)
+        return rule_for(self.calibration, classes=self.classes, **asked)
 
     @in_own_modes
     def predict_proba(self, images: Any) -> np.ndarray:

@@ -48,8 +48,8 @@ def columns_for(promises: Mapping[str, Any], several: bool) -> tuple[str, ...]:
     """
     abstain = bool(promises.get("abstain"))
     unsure = promises.get("error_budget") is not None or abstain
-    # With several labels, or none, the probability is that of one label, which has to be named.
-    asked = (unsure or several, unsure, promises.get("sets") is not None, abstain)
+    # With several labels, or none, or a class that is favoured, the likeliest one has to be named.
+    asked = (unsure or several or promises.get("recall") is not None, unsure, promises.get("sets") is not None, abstain)
     return tuple(name for name, told in zip(MORE, asked, strict=True) if told)
 
 
