@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from graft import files
@@ -306,3 +307,10 @@ def test_a_file_written_aside_is_whole_or_not_there(tmp_path: Path) -> None:
     with pytest.raises(OSError, match="No space left"):
         write_aside(target, fail)
     assert target.read_bytes() == b"first" and list(target.parent.iterdir()) == [target]
+
+
+def test_numbers_of_numpy_are_numbers_in_json():
+    values = {"usable": np.bool_(True), "n": np.int64(3), "top1": [np.float32(0.5), np.float64("nan")], 1: np.str_("a")}
+    assert files.json_text(values, indent=None) == '{"usable": true, "n": 3, "top1": [0.5, null], "1": "a"}'
+    with pytest.raises(TypeError):
+        files.json_text(np.zeros(3))

@@ -286,7 +286,10 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def json_text(value: Any, indent: int | None = 2) -> str:
-    """Return `value` as JSON, with strings written as `graft.names` does; non-finite numbers become null."""
+    """Return `value` as JSON, with strings written as `graft.names` does; non-finite numbers become null.
+
+    Numbers and truths of numpy are written as Python's: one among the figures must not end a run that is nearly done.
+    """
     return json.dumps(_for_json(value), indent=indent, ensure_ascii=False, allow_nan=False)
 
 
@@ -297,4 +300,6 @@ def _for_json(value: Any) -> Any:
         return {_for_json(key): _for_json(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
         return [_for_json(item) for item in value]
+    if type(value).__module__ == "numpy" and value.shape == ():
+        value = value.item()
     return None if isinstance(value, float) and not math.isfinite(value) else value

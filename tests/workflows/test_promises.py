@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from calling import graft
+from PIL import Image
 from safetensors.torch import save_file
 from written_letters import write_letters
 
@@ -125,6 +126,15 @@ def test_a_class_that_must_not_be_missed_is_the_answer_from_its_threshold_on(pla
     assert [each.label for each in load(exported.file).predict(paths, recall={name: asked})] == [
         each.label for each in favoured
     ]
+
+
+def test_images_unlike_the_others_need_no_classes(place: Path, tmp_path: Path) -> None:
+    for number, pixels in enumerate(np.load(place / "noise.npy")):
+        Image.fromarray(pixels).save(tmp_path / f"{number}.png")
+    found = evaluate(place / "run", place / "new", unlike=tmp_path, quiet=True).unlike
+    assert found is not None and found.roc_area > 0.9
+    with pytest.raises(InputError):
+        evaluate(place / "run", place / "new", unlike=tmp_path / "missing", quiet=True)
 
 
 def test_the_command_says_which_class_was_likeliest_where_another_is_favoured(place: Path) -> None:

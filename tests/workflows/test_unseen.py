@@ -4,7 +4,9 @@ import re
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 from written_letters import write_letters
 
 from graft.data.table_options import TableOptions
@@ -37,6 +39,20 @@ def test_images_that_were_trained_on_are_counted_apart_by_their_content(tmp_path
         assert found.to_dict()["top1"] == found.scores.top1
     unseen = evaluate(run.folder, tmp_path / "new", quiet=True)
     assert unseen.scores is not None and unseen.scores.n == 12 and unseen.seen is None
+
+
+def test_pixels_in_memory_may_be_of_files_that_were_trained_on(tmp_path: Path) -> None:
+    data = write_letters(tmp_path / "letters", CYRILLIC[:3], 10)
+    places = sorted(data.rglob("*.png"))
+    pixels, labels = [np.asarray(Image.open(place)) for place in places], [place.parent.name for place in places]
+    run = train(data, "latin_letters", "head", out=tmp_path / "run", quiet=True)
+    for images, told in ((pixels, True), ([place.read_bytes() for place in places], False), (places, False)):
+        found = evaluate(run.folder, (images, labels), quiet=True)
+        assert any("pixels in memory do not have the bytes of a file" in note for note in found.notes) == told
+        assert (found.seen is None) == told
+    run = train((pixels, labels), "latin_letters", "head", out=tmp_path / "memory", quiet=True)
+    found = evaluate(run.folder, (pixels, labels), quiet=True)
+    assert found.seen is not None and found.seen.n == 30 and not any("bytes of a file" in note for note in found.notes)
 
 
 def test_the_temperature_of_a_crown_is_fitted_on_images_of_val_that_have_no_copy_in_train(tmp_path: Path) -> None:

@@ -253,7 +253,8 @@ def _print_promises(promises: Promises) -> None:
             held_out = independent(row["independent"], row["held_out"])
             say(f"error budget {row['budget']:.0%}: not reachable with {held_out} held out: {reason}")
         else:
-            say(f"error budget {row['budget']:.0%}: {row['wrong']:,} wrong of {row['answered']:,} answered")
+            broken = " (more than promised)" * (row["wrong"] > row["budget"] * row["answered"])
+            say(f"error budget {row['budget']:.0%}: {row['wrong']:,} wrong of {row['answered']:,} answered{broken}")
     for row in promises.sets:
         say(
             f"sets of {row['coverage']:.0%}: hold the right class in {in_percent(row['held'])}, "

@@ -10,6 +10,7 @@ import numpy as np
 from graft.audit.slicing import slices_of
 from graft.data.dataset import TEST, VAL, WHOLE, Dataset, Images, counts, relabel, used_classes
 from graft.data.readers.split_names import SPLIT_FOLDERS
+from graft.data.unlabelled import open_images as unlabelled_images
 from graft.errors import DataError, InputError, did_you_mean
 from graft.evaluation.calibration import softmax
 from graft.evaluation.label_scores import sigmoid
@@ -259,7 +260,13 @@ def _known_only(dataset: Dataset, base: Base) -> Dataset:
 
 
 def _largest_split(unlike: str) -> Images:
-    return max(open_images(DataOptions(unlike)).splits.values(), key=len)
+    try:
+        return max(open_images(DataOptions(unlike)).splits.values(), key=len)
+    except DataError:
+        # Images unlike those trained on need no classes.
+        if not Path(unlike).expanduser().is_dir():
+            raise
+        return unlabelled_images(Path(unlike).expanduser())
 
 
 def _strange(answered: Answered, others: Images, unlike: str, reporter: Reporter) -> Detection:

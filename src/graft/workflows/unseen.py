@@ -11,8 +11,9 @@ from graft.audit.slicing import measures_of
 from graft.data.content import content_digests
 from graft.data.dataset import TRAIN, VAL, Dataset, Images
 from graft.data.grouping import copied
+from graft.data.handed_over import HandedOver
 from graft.data.split_file import read_digests
-from graft.errors import InputError
+from graft.errors import ImageError, InputError
 from graft.evaluation.accuracy import FEWEST_TO_MEASURE, Accuracy
 from graft.evaluation.calibration import softmax
 from graft.evaluation.label_figures import MeasuredLabels, measure_labels
@@ -22,6 +23,7 @@ from graft.training.task import Task, Trained, readable_rows
 from graft.weights.model_files import is_on_hub
 from graft.weights.saved import ARGUMENTS_FILE
 from graft.words import counted
+from graft.workflows.arguments import read_arguments
 from graft.workflows.kept_answers import KeptAnswers, KeptSplit
 from graft.workflows.own_images import trained_images
 from graft.workflows.run import PLAN_FILE, SPLIT_FILE, near, was_refitted
@@ -154,7 +156,19 @@ def trained_on(run: Path, classes: tuple[str, ...], images: Images) -> tuple[np.
             return nothing, _unknown(f"{near(folder)} was trained with --no-audit, and its images are gone")
         known = [frozenset(each.tobytes() for each in content_digests(part) if each.any()) for part in own.values()]
     seen = [any(digest.tobytes() in part for part in known) for digest in content_digests(images)]
+    if not any(seen) and _are_values(images) and not read_arguments(folder).in_memory:
+        told = _unknown("they may have been files, and pixels in memory do not have the bytes of a file")
     return np.array(seen, dtype=bool), told
+
+
+def _are_values(images: Images) -> bool:
+    """Whether images were handed over as pixels, not as paths or the bytes of files."""
+    if not isinstance(images.source, HandedOver) or not len(images):
+        return False
+    try:
+        return not isinstance(images.read(0), bytes)
+    except (OSError, ImageError):
+        return False
 
 
 def _unknown(why: str) -> str:

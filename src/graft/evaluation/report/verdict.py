@@ -60,7 +60,7 @@ def _is_unlike(report: Report, main: Split) -> bool:
     if report.expected is None or main.name in HELD_OUT:
         return False
     (low, high), (lower, higher) = main.scores.top1_ci95, report.expected.top1_ci95
-    return high < lower or higher < low
+    return bool(high < lower or higher < low)
 
 
 def _expected(report: Report, main: Split) -> str:
@@ -80,16 +80,21 @@ def _beats_guessing(report: Report, main: Split) -> bool:
     if main.scores.top1_ci95[0] > main.scores.majority or expected is None:
         return bool(main.scores.top1_ci95[0] > main.scores.majority)
     of_classes = [sum(report.counts.get(split, {}).get(name, 0) for split in HELD_OUT) for name in report.classes]
-    return expected.top1_ci95[0] > max(of_classes) / max(sum(of_classes), 1)
+    return bool(expected.top1_ci95[0] > max(of_classes) / max(sum(of_classes), 1))
 
 
 def _surely(report: Report, main: Split) -> float:
-    """Return the accuracy that it reaches at least, on the split or, if these tell more, by more images."""
+    """Return the accuracy that it reaches at least, on the split or, if these tell more, by more images.
+
+    More than a split from elsewhere shows is promised only if its own accuracy agrees with the others' interval.
+    """
     own = float(main.scores.top1_ci95[0])
     if report.expected is not None and _is_unlike(report, main):
         return min(own, float(report.expected.top1_ci95[0]))
     expected = _telling_more(report, main)
-    return own if expected is None else float(expected.top1_ci95[0])
+    if expected is None or (main.name not in HELD_OUT and main.scores.top1 < expected.top1_ci95[0]):
+        return own
+    return float(expected.top1_ci95[0])
 
 
 def _against(report: Report, main: Split) -> str:
