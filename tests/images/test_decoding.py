@@ -354,7 +354,8 @@ def test_orientation_out_of_range_means_upright(form: str, orientation: int) -> 
 def test_other_files_are_refused_with_what_came(data: bytes) -> None:
     with pytest.raises(ImageError, match="expected an image in one of the formats JPEG, PNG") as caught:
         decode(data)
-    assert f"got {len(data)} bytes" in str(caught.value) and repr(data[:12]) in str(caught.value)
+    came = f"got {len(data)} bytes that start with {data[:12]!r}" if data else "got an empty file: replace the file"
+    assert came in str(caught.value)
 
 
 @pytest.mark.parametrize("form", ["ICO", "QOI", "SGI", "PCX", "TGA", "DIB", "EPS"])

@@ -331,9 +331,9 @@ def _opener(data: bytes) -> tuple[str, Callable[[io.BytesIO, str], ImageFile.Ima
     if stands_for is not None:
         raise ImageError(f"expected an image, got {stands_for}")
     kind = kind_of_file(data)
+    came = f"{len(data):,} bytes that start with {data[:12]!r}{f', {kind}' if kind else ''}" if data else kind
     raise ImageError(
-        f"expected an image in one of the formats {', '.join(FORMATS)}, got {len(data):,} bytes "
-        f"that start with {data[:12]!r}{f', {kind}' if kind else ''}: replace the file or leave it out"
+        f"expected an image in one of the formats {', '.join(FORMATS)}, got {came}: replace the file or leave it out"
     )
 
 
