@@ -156,7 +156,7 @@ def test_of_several_labels_the_one_that_the_probability_is_of_is_named(
     on_ray.predict_on_ray(several, entries, tmp_path / "out", asked)
     found = rows(tmp_path / "out")
     assert [row["likeliest"] for row in found] == [row["label"] for row in found] and len(found) == 50
-    with pytest.raises(InputError, match="one label for `error_budget`, `sets` and `abstain`"):
+    with pytest.raises(InputError, match="one label for `error_budget`, `sets`, `recall` and `abstain`"):
         on_ray.predict_on_ray(several, entries, tmp_path / "other", asked | {"sets": "90%"})
 
 
