@@ -171,12 +171,12 @@ def test_one_image_is_not_taken_for_its_rows_or_its_letters(letters: tuple, tmp_
                 with pytest.raises(InputError, match=r"expected a sequence of images, got one, .*: wrap it in a list"):
                     call()
         assert fitted.predict([colour, str(path), path, file]).tolist() == fitted.predict(images[:1]).tolist() * 4
-    # Three images of one channel are three, and a frame has columns, not images.
+    # Three images of one channel are three, and a frame has columns, not images, unless it has a single one.
     assert len(fitted.predict(images[:3])) == 3
-    frame = pytest.importorskip("pandas").DataFrame({"path": [str(path)]})
-    with pytest.raises(InputError, match="got a DataFrame: give one column"):
+    frame = pytest.importorskip("pandas").DataFrame({"path": [str(path)], "site": [1]})
+    with pytest.raises(InputError, match="got a DataFrame of 2 columns: give one column"):
         fitted.predict(frame)
-    assert len(fitted.predict(frame["path"])) == 1
+    assert len(fitted.predict(frame["path"])) == len(fitted.predict(frame[["path"]])) == 1
 
 
 def test_it_answers_as_what_the_workflow_trains_on_the_same_images(letters: tuple, tmp_path: Path) -> None:

@@ -29,6 +29,7 @@ from graft.weights.kept import KeptBases, keeping_bases
 from graft.weights.model_files import MODEL_FILES
 from graft.weights.packaged import DEFAULT_BASE
 from graft.weights.saved import save_model
+from graft.words import counted
 from graft.workflows.arguments import Arguments, absolute
 from graft.workflows.fit import Fitted, fit
 
@@ -49,14 +50,19 @@ BASES = KeptBases()
 
 
 def _several(X: Any) -> Any:
-    """Return X as a sized object that can be iterated repeatedly.
+    """Return X as a sized object that can be iterated repeatedly; of a data frame, its only column.
 
-    Raises InputError for a data frame, and for a single image, whose rows or letters would be taken for images.
+    Raises InputError for a frame of several columns, and for a single image, whose rows or letters would be taken for
+    images.
     """
     if isinstance(X, Frame):
-        raise InputError(
-            f"expected a sequence of images, got {named(X)}: give one column of it, such as that of the paths"
-        )
+        columns = list(X.columns)
+        if len(columns) != 1:
+            raise InputError(
+                f"expected a sequence of images, got {named(X)} of {counted(len(columns), 'column')}: give one column "
+                "of it, such as that of the paths"
+            )
+        X = list(X[columns[0]])
     array = isinstance(X, np.ndarray) or is_tensor(X)
     # A tensor (3, H, W) may be three images of one channel, as folds of an array (N, H, W) are.
     alone = array and (X.ndim == 0 or (X.ndim == 3 and X.shape[-1] in (1, 3, 4)))
@@ -119,9 +125,10 @@ class GraftClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         seed: Determines everything random.
         verbose: Whether to write progress and notes to stderr.
 
-    `X` is a sequence of N images of any kind that `graft.Dataset.from_arrays` takes; scikit-learn can take folds from
-    lists and arrays alike. Copies of an image are not looked for: run `graft.audit` before making folds. The output of
-    a frozen network is kept in memory by image content, so ten folds cost one pass.
+    `X` is a sequence of N images of any kind that `graft.Dataset.from_arrays` takes, or a data frame with one column of
+    them; scikit-learn can take folds from lists, arrays, and frames alike. Copies of an image are not looked for: run
+    `graft.audit` before making folds. The output of a frozen network is kept in memory by image content, so ten folds
+    cost one pass.
 
     After `fit`, `classes_` has shape (C,), `fitted_` holds the network and `level_` the level; `n_features_in_` is not
     set.

@@ -50,6 +50,8 @@ def test_the_same_command_runs_in_every_process(agent: Agent) -> None:
     assert (agent.config.nproc_per_node, agent.config.max_restarts) == (3, 2)
     assert agent.arguments[:4] == ("-P", "-m", "graft", "train")
     assert agent.arguments[-2:] == ("--level", "stages:1")
+    # What torchrun's agent writes beside it goes with it.
+    assert Path(agent.config.logs_specs.root_log_dir).is_relative_to(agent.outcome.parent)
     assert OUTCOME not in os.environ and not agent.outcome.parent.exists()
 
 

@@ -2,6 +2,7 @@
 
 import csv
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -44,6 +45,16 @@ def test_a_split_that_was_written_comes_back(folder: Path, tmp_path: Path) -> No
     again = with_validation(split_as(whole, written(split, tmp_path / "split.csv")), seed=99)
     assert contents(again) == contents(split)
     assert contents(with_validation(whole, seed=6)) != contents(split)
+
+
+def test_groups_are_written_by_their_names_in_the_data(folder: Path, tmp_path: Path) -> None:
+    whole = read_folder(folder)
+    (name,) = whole.splits
+    count = len(whole.splits[name])
+    grouped = replace(whole.splits[name], groups=np.arange(count) % 3)
+    named = replace(whole, splits={name: grouped}, group_names=("patient 1", "patient 2"))
+    rows = list(csv.DictReader(written(named, tmp_path / "split.csv").open(newline="")))
+    assert [row["group"] for row in rows] == [("patient 1", "patient 2", "2")[row % 3] for row in range(count)]
 
 
 def test_digests_that_are_cut_short_are_said_to_be(tmp_path: Path) -> None:

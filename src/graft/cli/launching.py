@@ -79,7 +79,8 @@ def launch(processes: int, max_restarts: int) -> NoReturn:
             rdzv_endpoint="localhost:0",
             local_addr="localhost",
             max_restarts=max_restarts,
-            logs_specs=DefaultLogsSpecs(),
+            # Without a folder of its own it leaves one behind.
+            logs_specs=DefaultLogsSpecs(log_dir=folder),
         )
         try:
             # -P keeps the current folder off the module search path.

@@ -337,6 +337,10 @@ class Dataset:
             return self.classes[label]
         return "|".join(self.classes[index] for index in self.label_sets[label])
 
+    def group_name(self, group: int) -> str:
+        """Return the name in the data of a number in `Images.groups`, or the number where it has none."""
+        return (self.group_names[group] if group < len(self.group_names) else "") or str(group)
+
     def label_matrix(self, labels: np.ndarray) -> np.ndarray:
         """Return the classes that `labels`, int (N,), stand for, as a float32 matrix (N, C) of 0 and 1."""
         sets = [(index,) for index in range(len(self.classes))] if self.label_sets is None else self.label_sets

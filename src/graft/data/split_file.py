@@ -1,7 +1,7 @@
 """The file that assigns images to splits: every run writes one, and reading it back repeats the split.
 
 CSV with the columns `path` (relative to the data, as `graft.names` writes it), `label` and `split`, `group` if images
-have groups, and `digest` (of the content) if they were looked over.
+have groups (the name in the data, or a number for one without), and `digest` (of the content) if they were looked over.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def write_split(dataset: Dataset, file: IO[str]) -> None:
                     "path": images.key(index),
                     "label": dataset.label_name(label) if label >= 0 else "",
                     "split": name,
-                    "group": "" if images.groups is None else images.groups[index],
+                    "group": "" if images.groups is None else dataset.group_name(int(images.groups[index])),
                     "digest": "" if images.digests is None else digest_text(images.digests[index]),
                 }
             )

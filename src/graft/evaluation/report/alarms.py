@@ -56,6 +56,11 @@ CONTRADICTED, AS_OFTEN, FROM_ONE, FEWEST_CONTRADICTED = 0.05, 0.5, 0.7, 4
 # of the labels, with at least this precision and this recall, and be mostly right where it is contradicted; or the
 # contradictions must exceed what its own probabilities predict, at a chance below the last value.
 RIGHT_OF_ANSWERS, FOUND_OF_LABEL, MORE_THAN_STATED = 0.75, 0.5, 1e-3
+# Classes that look alike are taken for each other; a label that was mixed up is one class called the other. So, of the
+# surer half of the answers of each, contradictions must be more frequent in one direction at a chance below this. In
+# 700 draws of sketches, textures and small photographs with correct labels, it left an alarm in 0.6 % instead of 2.9 %,
+# and of 346 draws with 30 % of a class called another, it left 54 % of them found instead of 55 %.
+ONE_SIDED = 0.025
 
 
 @dataclass(frozen=True)
@@ -74,11 +79,9 @@ def contradictions(answers: Answers) -> Iterator[Contradiction]:
     On hard images, an answer is wrong less often the surer it is. A mixed-up label does not depend on how sure the
     answer is.
     """
-    given, confidences, as_frequent = answers.answers, answers.confidences, _as_frequent_as_labels(answers)
-    for answer in np.unique(given).tolist():
-        rows = np.flatnonzero(given == answer)
-        rows = rows[np.argsort(-confidences[rows], kind="stable")]
-        surer, other = rows[: len(rows) // 2], rows[len(rows) // 2 :]
+    as_frequent = _as_frequent_as_labels(answers)
+    for answer in np.unique(answers.answers).tolist():
+        surer, other = _by_confidence(answers, answer)
         wrong = surer[answers.labels[surer] != answer]
         if len(wrong) < FEWEST_CONTRADICTED:
             continue
@@ -90,10 +93,23 @@ def contradictions(answers: Answers) -> Iterator[Contradiction]:
             label = int(labels[counts.argmax()])
             found = wrong[answers.labels[wrong] == label]
             stated = _chance_of_at_least(as_frequent[surer, label], len(found))
-            known = rate <= 0.5 and _knows(answers, label)
+            known = rate <= 0.5 and _knows(answers, label) and _one_sided(answers, answer, label)
             if not known and stated > MORE_THAN_STATED:
                 continue
             yield Contradiction(label, int(answer), tuple(found.tolist()), len(surer))
+
+
+def _by_confidence(answers: Answers, answer: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return the rows that were answered with a class, surest first, in two halves."""
+    rows = np.flatnonzero(answers.answers == answer)
+    rows = rows[np.argsort(-answers.confidences[rows], kind="stable")]
+    return rows[: len(rows) // 2], rows[len(rows) // 2 :]
+
+
+def _one_sided(answers: Answers, answer: int, label: int) -> bool:
+    """Return whether sure answers `answer` are labelled `label` more often, beyond chance, than the other way round."""
+    one, other = (answers.labels[_by_confidence(answers, each)[0]] for each in (answer, label))
+    return two_rates(int((other == answer).sum()), len(other), int((one == label).sum()), len(one)) < ONE_SIDED
 
 
 def _as_frequent_as_labels(answers: Answers) -> np.ndarray:
