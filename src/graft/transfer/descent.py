@@ -80,39 +80,49 @@ class Curvature:
     n: int
     steps: np.ndarray = field(init=False)
     changes: np.ndarray = field(init=False)
-    # Products of steps with changes, and of changes with each other, by place.
-    crossed: np.ndarray = field(init=False)
-    squared: np.ndarray = field(init=False)
-    # Places from the oldest pair to the latest.
+    # Places in `steps` and `changes` from the oldest pair to the latest. The matrices below are in this order.
     order: list[int] = field(default_factory=list)
+    # Products of changes with each other, and the inverse of the upper triangle of those of steps with changes. Both
+    # grow and shrink at their ends, so that no step has to solve a system: for few variables, that took half the time.
+    squared: np.ndarray = field(init=False)
+    inverse: np.ndarray = field(init=False)
+    # Of each step with its own change.
+    along: np.ndarray = field(init=False)
 
     def __post_init__(self) -> None:
         self.steps, self.changes = np.empty((PAIRS, self.n)), np.empty((PAIRS, self.n))
-        self.crossed, self.squared = np.zeros((PAIRS, PAIRS)), np.zeros((PAIRS, PAIRS))
+        self.squared, self.inverse, self.along = np.zeros((0, 0)), np.zeros((0, 0)), np.zeros(0)
 
     def learn(self, step: np.ndarray, change: np.ndarray) -> None:
         """Add the latest step, unless rounding hides how the gradient changed along it."""
-        if not float(step @ change) > np.finfo(float).eps * float(change @ change):
+        along = float(step @ change)
+        if not along > np.finfo(float).eps * float(change @ change):
             return
-        place = self.order.pop(0) if len(self.order) == PAIRS else len(self.order)
+        if len(self.order) == PAIRS:
+            place = self.order.pop(0)
+            self.squared, self.inverse, self.along = self.squared[1:, 1:], self.inverse[1:, 1:], self.along[1:]
+        else:
+            place = len(self.order)
         self.order.append(place)
-        known = len(self.order)
         self.steps[place], self.changes[place] = step, change
-        self.crossed[:known, place] = self.steps[:known] @ change
-        self.squared[:known, place] = self.squared[place, :known] = self.changes[:known] @ change
+        known, places = len(self.order), self.order
+        squared, inverse = np.empty((known, known)), np.zeros((known, known))
+        squared[:-1, :-1], inverse[:-1, :-1] = self.squared, self.inverse
+        squared[-1] = squared[:, -1] = (self.changes[:known] @ change)[places]
+        crossed = (self.steps[:known] @ change)[places[:-1]]
+        inverse[:-1, -1] = self.inverse @ crossed / -along
+        inverse[-1, -1] = 1 / along
+        self.squared, self.inverse, self.along = squared, inverse, np.append(self.along, along)
 
     def newton_step(self, gradient: np.ndarray) -> np.ndarray:
         """Return the negative gradient (n,) times the estimated inverse Hessian: a descent direction."""
         if not self.order:
             return -gradient
-        known, places = len(self.order), np.ix_(self.order, self.order)
-        crossed, squared = self.crossed[places], self.squared[places]
-        unit = crossed[-1, -1] / squared[-1, -1]
-        upper, along = np.triu(crossed), np.diag(np.diag(crossed))
-        of_steps = (self.steps[:known] @ gradient)[self.order]
+        known = len(self.order)
+        unit = self.along[-1] / self.squared[-1, -1]
+        inner = self.inverse @ (self.steps[:known] @ gradient)[self.order]
         of_changes = (self.changes[:known] @ gradient)[self.order]
-        inner = np.linalg.solve(upper, of_steps)
-        outer = np.linalg.solve(upper.T, (along + unit * squared) @ inner - unit * of_changes)
+        outer = (self.along * inner + unit * (self.squared @ inner - of_changes)) @ self.inverse
         by_place = np.empty((2, known))
         by_place[:, self.order] = outer, unit * inner
         return by_place[1] @ self.changes[:known] - by_place[0] @ self.steps[:known] - unit * gradient
