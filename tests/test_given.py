@@ -51,7 +51,7 @@ def test_what_such_a_message_advises_can_be_written() -> None:
 
 
 def test_an_empty_text_is_not_the_current_folder() -> None:
-    with pytest.raises(InputError, match="got an empty text"):
+    with pytest.raises(InputError, match="got an empty string"):
         graft.train("", quiet=True)
-    with pytest.raises(InputError, match="expected an image or several, got an empty text"):
+    with pytest.raises(InputError, match="expected an image or several, got an empty string"):
         next(iter(one_by_one("")))

@@ -132,7 +132,7 @@ def test_what_is_chosen_by_holding_images_out_holds_out_whole_groups(letters: tu
 
 
 def test_truths_among_numbers_are_refused(letters: tuple) -> None:
-    with pytest.raises(DataError, match="labels of one kind, got True and 1: give all as truths"):
+    with pytest.raises(DataError, match="labels of one kind, got True and 1: give all as booleans"):
         GraftClassifier(**LETTERS).fit(letters[0], [True, 1] * 20)
 
 
@@ -141,7 +141,7 @@ def test_truths_among_numbers_are_refused(letters: tuple) -> None:
 )
 @pytest.mark.parametrize("kind", [list, lambda labels: np.array(labels, dtype=object)], ids=["list", "array"])
 def test_texts_among_numbers_are_refused_before_anything_is_fitted(letters: tuple, pair: tuple, kind) -> None:
-    with pytest.raises(DataError, match=r"expected labels of one kind, got .* and .*: give all of them as texts"):
+    with pytest.raises(DataError, match=r"expected labels of one kind, got .* and .*: give all of them as strings"):
         GraftClassifier(**LETTERS).fit(letters[0], kind([*pair] * 20))
 
 

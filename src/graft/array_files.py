@@ -28,7 +28,7 @@ def load_arrays(path: Path) -> dict[str, np.ndarray]:
     loaders = {".npz": _npz, ".npy": _npy, ".mat": _mat}
     if not path.is_file():
         # Reading a pipe or a device would never end.
-        raise DataError(f"expected a file of arrays, got {path.name}, which is none: replace or remove it")
+        raise DataError(f"expected a file of arrays, got {path.name}, which is not one: replace or remove it")
     try:
         return loaders.get(path.suffix.lower(), _hdf5)(path)
     except DataError:

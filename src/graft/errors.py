@@ -69,7 +69,7 @@ class Interrupted(KeyboardInterrupt):
 
     def __init__(self, go_on: str | None) -> None:
         nothing = "stopped before the run was begun: there is nothing to resume, so run the same command again"
-        super().__init__(nothing if go_on is None else f"stopped; `{go_on}` goes on with it")
+        super().__init__(nothing if go_on is None else f"stopped; `{go_on}` continues it")
 
 
 def did_you_mean(word: str, known: Iterable[str], most: int = 1) -> str:

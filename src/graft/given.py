@@ -114,7 +114,7 @@ def truth(value: Any, option: str) -> bool:
 def text(value: Any, option: str) -> str:
     """Return a string. Raises InputError that names the option."""
     if not isinstance(value, str):
-        raise InputError(f"expected a text for {option}, got {value!r}: put it in quotes")
+        raise InputError(f"expected a string for {option}, got {value!r}: put it in quotes")
     return str(value)
 
 
@@ -122,10 +122,10 @@ def path(value: Any, option: str) -> str:
     """Return a path, or the name of something, as a string. Raises InputError that names the option."""
     found = os.fspath(value) if isinstance(value, os.PathLike) else value
     if not isinstance(found, str) or "\0" in found:
-        raise InputError(f"expected a path or a name for {option}, got {value!r}: give it as a text or a Path")
+        raise InputError(f"expected a path or a name for {option}, got {value!r}: give it as a string or a Path")
     if not found:
         # Usually an unset shell variable; as a path it would mean the whole current folder.
-        raise InputError(f"expected a path or a name for {option}, got an empty text: give one, or . for this folder")
+        raise InputError(f"expected a path or a name for {option}, got an empty string: give one, or . for this folder")
     return str(found)
 
 

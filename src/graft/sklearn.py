@@ -86,7 +86,7 @@ def _of_one_kind(labels: Iterable[Any]) -> list[Any]:
     if other is not None:
         raise DataError(
             f"expected labels of one kind, got {native(found[0])!r} and {native(found[other])!r}: give all of them as "
-            "texts, or all as numbers"
+            "strings, or all as numbers"
         )
     return found
 

@@ -79,7 +79,7 @@ def members_of(
             # tarfile keeps every member in this list.
             tar.members.clear()  # type: ignore[attr-defined]
             if info.size < 0 or tar.offset <= before:
-                raise tarfile.ReadError("a member of less than no bytes")
+                raise tarfile.ReadError("a member of negative size")
             before, name = tar.offset, _as_bytes(info.name)
             if tar.offset > most:
                 raise tarfile.ReadError(f"more than {most:,} bytes of content")
@@ -89,7 +89,7 @@ def members_of(
             name = None
         content.seek(tar.offset)
         if any(end := content.read(tarfile.BLOCKSIZE)) or len(end) < tarfile.BLOCKSIZE:
-            raise tarfile.ReadError("no header of a tar file follows, and no mark that ends one")
+            raise tarfile.ReadError("neither a tar header nor an end-of-archive mark follows")
     except _NONSENSE as error:
         raise BrokenTarError(f"it is cut off or damaged: {error}", name) from None
 
@@ -100,7 +100,7 @@ def _open_tar(content: IO[bytes]) -> tarfile.TarFile:
     try:
         return tarfile.TarFile(fileobj=bounded, encoding="utf-8", errors="surrogateescape")
     except _NONSENSE:
-        raise BrokenTarError("it is no tar file") from None
+        raise BrokenTarError("it is not a tar file") from None
 
 
 class _Bounded:

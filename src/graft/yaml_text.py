@@ -14,4 +14,4 @@ def yaml_in(text: str) -> Any:
     try:
         return yaml.safe_load(text)
     except (yaml.YAMLError, ValueError, LookupError, AttributeError, TypeError, RecursionError) as error:
-        raise ValueError(f"no YAML ({type(error).__name__})") from error
+        raise ValueError(f"not YAML ({type(error).__name__})") from error

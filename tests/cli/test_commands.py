@@ -103,7 +103,7 @@ def test_which_images_were_taken_for_what_is_written_as_a_table(run: Path, lette
     first = next((data / "Б").iterdir())
     first.write_bytes(b"no image")
     done = graft("evaluate", str(run), str(data), "--out", str(out))
-    assert "answers.csv has the answers about 40 images" in done.stderr
+    assert "answers.csv has the answers for 40 images" in done.stderr
     rows = list(csv.DictReader(out.read_text(encoding="utf-8").splitlines()))
     answered, [failed] = [row for row in rows if not row["error"]], [row for row in rows if row["error"]]
     assert len(answered) == 39 and failed["path"] == str(first)
@@ -267,7 +267,7 @@ def test_stopping_a_training_says_how_to_go_on(number: int, code: int, letters: 
         process.send_signal(number)
         _, errors = process.communicate(timeout=60)
     assert process.returncode == code
-    assert errors.splitlines()[-1] == f"stopped; `graft train --resume {out}` goes on with it"
+    assert errors.splitlines()[-1] == f"stopped; `graft train --resume {out}` continues it"
     assert "Traceback" not in errors
 
 

@@ -69,6 +69,4 @@ def test_a_wrong_call_is_one_sentence(letters: Path, tmp_path: Path, options: li
 def test_more_than_the_cache_has_room_for_is_said_before_it_is_computed(letters: Path, tmp_path: Path) -> None:
     done = graft("features", letters, *BASE, GRAFT_CACHE=str(tmp_path), GRAFT_CACHE_BYTES="1000")
     assert done.returncode == 2
-    assert (
-        "expected activations that the cache has room for, which is 0.0 MiB, got 0.0 MiB for 121 images" in done.stderr
-    )
+    assert "expected activations that fit in the cache, which holds 0.0 MiB, got 0.0 MiB for 121 images" in done.stderr

@@ -68,14 +68,14 @@ def test_a_process_that_died_too_often_is_told_with_its_signal(agent: Agent) -> 
     agent.end = ChildFailedError("graft", {1: failure})
     done = graft("train", "letters", "--processes", 2, "--max-restarts", 1)
     assert done.returncode == 1
-    assert "got process 1 ended by signal SIGKILL after 1 restart: go on with --resume" in done.stderr
+    assert "got process 1 ended by signal SIGKILL after 1 restart: continue with `--resume RUN`" in done.stderr
 
 
 def test_each_restart_tells_which_process_died(agent: Agent, capsys: pytest.CaptureFixture[str]) -> None:
     graft("train", "letters", "--processes", 3, "--max-restarts", 2)
     for rank in (2, 0, 1):
         logging.getLogger(ENDS).error("failed (exitcode: %s) local_rank: %s (pid: %s) of binary: %s", -9, rank, 7, "x")
-    told = "process {} ended by signal SIGKILL: all are started again and go on (restart {} of 2)\n"
+    told = "process {} ended by signal SIGKILL: all restart and continue (restart {} of 2)\n"
     # After the last restart, the end is told by the command itself.
     assert capsys.readouterr().err == told.format(2, 1) + told.format(0, 2)
 
@@ -141,7 +141,7 @@ def test_torchrun_and_processes_are_one_too_many() -> None:
     assert done.returncode == 2 and "expected --processes or torchrun, got both" in done.stderr
 
 
-@pytest.mark.parametrize(("rank", "said"), [(0, "stopped; nothing was lost that was finished\n"), (1, "")])
+@pytest.mark.parametrize(("rank", "said"), [(0, "stopped; all finished work is kept\n"), (1, "")])
 def test_of_processes_that_are_stopped_the_first_speaks_for_all(
     rank: int, said: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

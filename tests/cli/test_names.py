@@ -130,4 +130,4 @@ def test_two_classes_that_are_written_alike_are_refused(photographs: Path, tmp_p
     for name in (CLASS, WRITTEN_CLASS.encode()):
         shutil.copytree(photographs / os.fsdecode(CLASS), tmp_path / "data" / os.fsdecode(name))
     done = CliRunner().invoke(app, ["audit", str(tmp_path / "data"), "--no-features"])
-    assert r"two that are written caf\xe9" in str(done.exception)
+    assert r"two that are both written caf\xe9" in str(done.exception)

@@ -69,7 +69,7 @@ def test_a_job_that_was_interrupted_ends_as_one_that_was_not(
     other = graft("predict", run, letters, "--out", out, "--resume", "--top", "3")
     assert other.returncode == 2 and "another top (3 in place of 5)" in other.stderr
     done = graft("predict", run, letters, "--out", out, "--resume")
-    assert done.returncode == 0 and "going on after 22 images" in done.stderr
+    assert done.returncode == 0 and "continuing after 22 images" in done.stderr
     if ending == "parquet":
         assert pyarrow.parquet.read_table(out) == pyarrow.parquet.read_table(whole)
     else:
@@ -156,7 +156,7 @@ def test_a_watched_folder_has_a_row_for_what_is_there_and_what_arrives(run: str,
         with patch.object(work.watch, "__kwdefaults__", {**work.watch.__kwdefaults__, "looks": looks}):
             done = graft("predict", run, "--watch", folder, "--out", out, *arguments)
         assert done.returncode == 130 and "stopped after" in done.stderr, done.stderr
-        assert "notes.txt is named as no image and was passed over" in done.stderr
+        assert "notes.txt is not named like an image and was passed over" in done.stderr
         # As a process leaves it that was killed in the middle of a line.
         with out.open("a") as file:
             file.write('{"path": "ha')

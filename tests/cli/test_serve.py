@@ -35,7 +35,7 @@ def serve(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["--host", "0.0.0.0"], "GRAFT_API_KEY, or say --insecure"),
+        (["--host", "0.0.0.0"], "GRAFT_API_KEY, or give --insecure"),
         (["--host", "0.0.0.0", "--api-key", "short"], "8 or more"),
         (["--port", "70000"], "--port"),
         (["--workers", "0"], "--workers"),

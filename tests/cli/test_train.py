@@ -94,7 +94,7 @@ def test_an_option_that_a_run_was_not_begun_with_is_refused_though_it_is_as_by_d
     }
     for option, said in given.items():
         done = graft("train", "--resume", out, *option)
-        assert done.returncode == 2 and f"got others ({said})" in done.stderr
+        assert done.returncode == 2 and f"got different ones ({said})" in done.stderr
     same = ("--level", "head", "--batch-size", "16", "--no-audit", "--seed", "0", "--engine", "auto", "--refit")
     assert "is finished already" in graft("train", "--resume", out, *same).stderr
 

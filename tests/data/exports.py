@@ -209,7 +209,7 @@ IN_TWO_COLUMNS = [
         EYES,
         {"x.csv": of_eyes("image", "image2")},
         {"all": LEFT_EYES},
-        notes=("images are those in 'image', and others are in 'image2': --path-column says which",),
+        notes=("images are those in 'image', and others are in 'image2': --path-column chooses",),
     ),
     PublishedTable(
         "two columns of the same images",

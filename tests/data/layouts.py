@@ -99,7 +99,7 @@ SPLITS = (
             "seg_pred/seg_pred/*3",
         ),
         {"train": TWO, "test": {"cat": 1, "dog": 0}},
-        "seg_pred/seg_pred' was left out, since it has no folders of classes",
+        "seg_pred/seg_pred' was left out, since it has no class folders",
         3,
     ),
     Layout(
@@ -117,14 +117,14 @@ SPLITS = (
         "splits in a wrapper beside a test folder without classes",
         ("Data/Data/train/cat/*2", "Data/Data/train/dog/*2", "Data/Data/valid/cat/*1", "test/test/*3"),
         {"train": TWO, "val": {"cat": 1, "dog": 0}},
-        "folder 'test' was left out, since it has no folders of classes",
+        "folder 'test' was left out, since it has no class folders",
         3,
     ),
     Layout(
         "a test folder without classes in one of its own name",
         ("signs_train/signs_train/cat/*2", "signs_train/signs_train/dog/*2", "signs_test/signs_test/*3"),
         {"train": TWO},
-        "'signs_test/signs_test' was left out, since it has no folders of classes",
+        "'signs_test/signs_test' was left out, since it has no class folders",
         3,
     ),
     _split("TRAIN", "teST"),
@@ -152,14 +152,14 @@ SPLITS = (
         "a split beside unlabelled images",
         ("train/cat/*2", "train/dog/*2", "unlabeled/*3"),
         {"train": TWO},
-        "'unlabeled' was left out, since it has no folders of classes",
+        "'unlabeled' was left out, since it has no class folders",
         3,
     ),
     Layout(
         "a split beside another form of its images",
         ("train/cat/*2", "train/dog/*2", "originals/cat/*2", "originals/dog/*1"),
         {"train": TWO},
-        "'originals' is no split",
+        "'originals' is not a split",
         3,
     ),
     Layout(
@@ -245,7 +245,7 @@ CLASSES = (
         "years of the same classes",
         tuple(f"{year}/{name}/*1" for year in (2019, 2020) for name in TWO),
         {"all": TWO},
-        "'2019', '2020' are where images come from, not classes, since what they hold recurs",
+        "'2019', '2020' are sources of images, not classes, since the same folders recur in them",
     ),
     Layout(
         "classes of two kinds, either of which may be meant",
@@ -263,7 +263,7 @@ CLASSES = (
         "patients",
         tuple(f"patient_{number:03d}/{name}/IMG_1.png" for number in range(3) for name in TWO),
         {"all": {"cat": 3, "dog": 3}},
-        "'patient_000', 'patient_001', 'patient_002' are where images come from, .*: no split divides one",
+        "'patient_000', 'patient_001', 'patient_002' are sources of images, .*: no split divides one",
     ),
     Layout(
         "kinds of classes",
@@ -278,13 +278,13 @@ CLASSES = (
             *("test/Patient 4/cat/*1", "test/Patient 5/dog/*1", "test/Patient 6/dog/*1"),
         ),
         {"train": {"cat": 8, "dog": 4}, "test": {"cat": 1, "dog": 2}},
-        r"come from, .*: --group '\^\[\^/\]\+/\(\[\^/\]\+\)/' keeps",
+        r"sources of images, .*: --group '\^\[\^/\]\+/\(\[\^/\]\+\)/' keeps",
     ),
     Layout(
         "sites",
         ("a/site_a/cat/*4", "a/site_a/dog/*4", "a/site_b/cat/*4", "a/site_b/dog/*4", "a/site_b/cow/*1"),
         {"all": {"cat": 8, "cow": 1, "dog": 8}},
-        "are where images come from",
+        "are sources of images",
     ),
     Layout(
         "classes that are called as cases with parts of their own",
@@ -312,7 +312,7 @@ CLASSES = (
         "labelled and unlabelled",
         ("labelled/cat/*2", "labelled/dog/*2", "unlabelled/*3"),
         {"all": TWO},
-        "'unlabelled' was left out, since it has no folders of classes",
+        "'unlabelled' was left out, since it has no class folders",
         3,
     ),
     Layout(
@@ -323,7 +323,7 @@ CLASSES = (
     ),
     Layout("folds of images without classes", ("fold_0/*2", "fold_1/*2"), said="4 images without labels", refused=True),
     Layout(
-        "NFC and NFD", ("caf\u00e9/*1", "cafe\u0301/*2", "dog/*1"), {"all": {"caf\u00e9": 3, "dog": 1}}, "one class"
+        "NFC and NFD", ("caf\u00e9/*1", "cafe\u0301/*2", "dog/*1"), {"all": {"caf\u00e9": 3, "dog": 1}}, "read as one"
     ),
 )
 
@@ -449,7 +449,7 @@ WRAPPERS = (
         "splits in themselves, the test images without classes",
         ("train/train/cat/*2", "train/train/dog/*2", "test/test/*3"),
         {"train": TWO},
-        "'test/test' was left out, since it has no folders of classes",
+        "'test/test' was left out, since it has no class folders",
         3,
     ),
     Layout(
@@ -461,7 +461,7 @@ WRAPPERS = (
         "a data set unpacked into itself",
         ("x/cat/*2", "x/dog/*2", "x/x/cat/*2", "x/x/dog/*2"),
         {"all": TWO},
-        "once more",
+        "repeats the folders beside it",
         4,
     ),
 )
@@ -550,7 +550,7 @@ BESIDE = (
         "thumbnails of a disk station",
         ("cat/*2", "dog/*2", "cat/@eaDir/x.png/thumb.jpg", "dog/@eaDir/thumb.jpg", "@eaDir/cat/thumb.jpg"),
         {"all": TWO},
-        "3 folders were left out, since each is the system's",
+        "3 folders were left out, since each belongs to the system",
         3,
     ),
     Layout(
@@ -566,26 +566,26 @@ BESIDE = (
         said="2 images without labels in 'images'",
         refused=True,
     ),
-    Layout("a recycle bin", ("cat/*2", "dog/*2", "$RECYCLE.BIN/S-1/x.png"), {"all": TWO}, "is the system's", 1),
+    Layout("a recycle bin", ("cat/*2", "dog/*2", "$RECYCLE.BIN/S-1/x.png"), {"all": TWO}, "belongs to the system", 1),
     Layout(
         "a run of training",
         ("cat/*2", "dog/*2", "runs/train/args.yaml", "runs/train/batch.jpg", "runs/train/weights/best.pt"),
         {"all": TWO},
-        "'runs' is what a training run wrote",
+        "'runs' was written by a training run",
         3,
     ),
     Layout(
         "an unlabelled test folder",
         ("train/cat/*2", "train/dog/*2", "test/unknown/*3"),
         {"train": TWO},
-        "'test/unknown' was left out, since it has no folders of classes",
+        "'test/unknown' was left out, since it has no class folders",
         3,
     ),
     Layout(
         "a flat test folder",
         ("train/cat/*2", "train/dog/*2", "test/*3"),
         {"train": TWO},
-        "'test' was left out, since it has no folders of classes, so that its images have no labels",
+        "'test' was left out, since it has no class folders, so its images have no labels",
         3,
     ),
     Layout("flat splits", ("train/*2", "test/*2"), said="4 images without labels in 'test', 'train'", refused=True),
@@ -603,14 +603,14 @@ BESIDE = (
         "as imagenette",
         ("train/n01440764/*2", "train/n02102040/*1", "val/n01440764/*1", "val/n02102040/*1", "noisy_imagenette.csv"),
         {"train": {"tench": 2, "English springer": 1}, "val": {"tench": 1, "English springer": 1}},
-        "called what they name",
+        "the names that these stand for are used instead",
         1,
     ),
 )
 
 FOUR_NAMED = ("cat.0.jpg", "cat.1.jpg", "dog.0.jpg", "dog.1.jpg")
 NAMED = (
-    Layout("files named after classes", FOUR_NAMED, {"all": TWO}, r"named after \('cat' of cat\.0\.jpg, 'dog' of"),
+    Layout("files named after classes", FOUR_NAMED, {"all": TWO}, r"names of files \('cat' of cat\.0\.jpg, 'dog' of"),
     Layout(
         "names of other forms",
         ("cat_001.jpg", "cat_002.jpg", "big dog-1.png", "big dog-2.png", "wolf (1).jpg", "wolf (2).jpg", "notes.txt"),

@@ -152,7 +152,9 @@ LISTS = [
             "val": {FLOWERS[1]: "7", FLOWERS[4]: "9"},
             "test": {FLOWERS[2]: "7", FLOWERS[5]: "9"},
         },
-        notes=("labels are those of the numbers in the names of files: jpg/image_00001.jpg has the first of labels",),
+        notes=(
+            "labels are matched to files by the numbers in their names: jpg/image_00001.jpg has the first of labels",
+        ),
     ),
     PublishedTable(
         "Flowers-102, images gone",
@@ -188,7 +190,7 @@ LISTS = [
         DOGS,
         {f"Annotation/{path[7:-4]}": "x" for path in DOGS},
         {"all": dict(zip(DOGS, DOG_NAMES, strict=True))},
-        notes=("2 classes named by WordNet ids are called what they name",),
+        notes=("2 classes named by WordNet ids: the names that these stand for are used instead",),
     ),
     PublishedTable(
         "Stanford's dogs with their lists",
@@ -198,7 +200,7 @@ LISTS = [
             "test_list.mat": matlab(file_list=(DOGS[1][7:], DOGS[3][7:]), labels=[1, 2]),
         },
         {"train": {DOGS[0]: "Chihuahua", DOGS[2]: DOG_NAMES[2]}, "test": {DOGS[1]: "Chihuahua", DOGS[3]: DOG_NAMES[2]}},
-        notes=("classes are called as the folders that test_list.mat numbers",),
+        notes=("classes are named after the folders that test_list.mat numbers",),
     ),
     PublishedTable(
         "Stanford's dogs with a list, some images gone",
@@ -228,7 +230,7 @@ LISTS = [
             "train": {"cars_train/00001.jpg": "Audi S4", "cars_train/00002.jpg": "Acura RL"},
             "test": {"cars_test/00001.jpg": "Acura RL", "cars_test/00002.jpg": "Audi S4"},
         },
-        notes=("classes are called as cars_meta.mat names them",),
+        notes=("classes are named as in cars_meta.mat",),
     ),
     PublishedTable(
         "Stanford's cars, the labels of the test images elsewhere than those to train on",
@@ -436,7 +438,7 @@ LISTS = [
             "splits/test.txt": "cat/cat_2.jpg 0\ndog/dog_2.jpg 1\n",
         },
         DIVIDED,
-        notes=("classes are called as the folders that .*txt numbers",),
+        notes=("classes are named after the folders that .*txt numbers",),
     ),
     # Images of another split that a table labels
     PublishedTable(
@@ -553,14 +555,14 @@ LISTS = [
         ("cat/1.jpg", "dog/2.jpg"),
         {"cat/README": "words", "dog/LICENSE": "words", "dog/labels.txt": "words", "README": "words"},
         {"all": {"cat/1.jpg": "cat", "dog/2.jpg": "dog"}},
-        notes=("3 files in class folders that are named as no images",),
+        notes=("3 files in class folders that are not named like images",),
     ),
     PublishedTable(
         "CVAT's ImageNet",
         ("cat/cat_1.jpg", "dog/dog_1.jpg", "no_label/3.jpg"),
         {"synsets.txt": "cat\ndog\n"},
         {"all": {"cat/cat_1.jpg": "cat", "dog/dog_1.jpg": "dog"}},
-        notes=("'no_label' was left out, since it has no folders of classes",),
+        notes=("'no_label' was left out, since it has no class folders",),
     ),
     PublishedTable(
         "aircraft of which labels have blanks",

@@ -206,7 +206,7 @@ TABLES = [
         ("train/1.jpg", "train/2.jpg", "train/3.jpg", "test/1.jpg", "test/2.jpg"),
         {"labels.csv": rows("id,label", "1,cat", "2,dog", "3,cat")},
         {"train": {"train/1.jpg": "cat", "train/2.jpg": "dog", "train/3.jpg": "cat"}},
-        notes=("of files that have the same name in several splits, those of train are meant",),
+        notes=("of files that have the same name in several splits, those of train are used",),
     ),
     PublishedTable(
         "numbers that files of two splits are called",
@@ -328,7 +328,7 @@ TABLES = [
         "a column that is not there",
         FOUR,
         {"x.csv": rows("path,label", *LINES)},
-        said=r"for .{1,2}label.column.?, got 'kind', which is none of 'path', 'label'",
+        said=r"for .{1,2}label.column.?, got 'kind', which is not among 'path', 'label'",
         options=TableOptions(label_column="kind"),
         data="x.csv",
     ),
@@ -714,7 +714,7 @@ TABLES = [
                 for split, count, shift in (("train", train, 0), ("test", test, 1))
             },
             notes=(r"same name in several splits, \d rows of (train|test) mean those in a folder of",),
-            unsaid="are meant",
+            unsaid="are used",
         )
         for train, test in ((3, 3), (5, 3), (3, 5))
         for folder in ("", "images/")

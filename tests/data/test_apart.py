@@ -96,7 +96,7 @@ def test_groups_that_one_of_them_divides_stay_what_they_are(data: Path) -> None:
     )
     dataset = open_dataset(data / "train.csv", group="patient", test=data / "folders")
     assert any("1 group has images in both train and val" in note for note in dataset.notes)
-    assert any("images of test come without groups: each is one of its own" in note for note in dataset.notes)
+    assert any("images of test come without groups: each image is its own group" in note for note in dataset.notes)
     groups = dataset.splits["test"].groups
     assert groups is not None and len({*groups.tolist()}) == 4
 
@@ -162,7 +162,7 @@ def test_a_split_that_is_there_twice_is_refused_with_both(data: Path) -> None:
 
 
 def test_one_file_for_two_splits_and_a_class_that_train_lacks_are_refused(data: Path) -> None:
-    with pytest.raises(InputError, match=r"other images for `test` than for `val`, got .*val\.csv"):
+    with pytest.raises(InputError, match=r"different images for `test` and for `val`, got .*val\.csv"):
         open_dataset(data / "train.csv", val=data / "b" / "val.csv", test=data / "a" / ".." / "b" / "val.csv")
     write(data, {"b/val.csv": VAL.replace("dog", "cow")})
     with pytest.raises(DataError, match="the classes of 'train' in 'val', got 'cow' as well"):

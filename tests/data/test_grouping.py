@@ -48,7 +48,7 @@ def test_an_expression_finds_the_patient_in_every_class_and_split(rule: str) -> 
         frozenset({PATHS[2]}),
         frozenset({PATHS[4]}),
     }
-    assert found.notes == ("--group matches 4 of 5 paths; each other image is on its own",)
+    assert found.notes == ("--group matches 4 of 5 paths; every other image is its own group",)
 
 
 @pytest.mark.parametrize(("rule", "message"), [("patient", "matches none of 5"), ("(", "unterminated")])

@@ -164,7 +164,7 @@ def test_whole_numbers_are_places_in_the_classes_that_are_named() -> None:
 
 def test_a_generator_is_gone_through_once_which_a_note_says() -> None:
     dataset = graft.Dataset.from_arrays((PIXELS for _ in range(3)), iter("aba"))
-    assert len(dataset) == 3 and any("gone through once" in note for note in dataset.notes)
+    assert len(dataset) == 3 and any("read only once" in note for note in dataset.notes)
     assert not graft.Dataset.from_arrays([PIXELS] * 3, list("aba")).notes
 
 
@@ -219,13 +219,13 @@ def test_a_dataset_of_torch_has_the_names_of_its_classes() -> None:
     assert graft.Dataset.from_torch(part).classes == ("ant", "bee")
     first, _ = torch.utils.data.random_split(Insects(), [2, 1])
     assert set(graft.Dataset.from_torch(first).classes) <= {"ant", "bee"}
-    with pytest.raises(DataError, match="a dataset of torch"):
+    with pytest.raises(DataError, match="a torch dataset"):
         graft.Dataset.from_torch(iter([]))
 
 
 def test_a_dataset_or_a_loader_of_torch_is_refused_with_the_way_to_give_it() -> None:
     pairs = torch.utils.data.TensorDataset(torch.rand(4, 3, 8, 8), torch.arange(4))
-    with pytest.raises(InputError, match=r"got a TensorDataset: give a dataset of torch as graft\.Dataset\.from_torch"):
+    with pytest.raises(InputError, match=r"got a TensorDataset: give a torch dataset as graft\.Dataset\.from_torch"):
         graft.train(pairs)
     with pytest.raises(InputError, match=r"got a DataLoader: give graft\.Dataset\.from_torch\(loader\.dataset\)"):
         graft.train(torch.utils.data.DataLoader(pairs))
@@ -237,7 +237,7 @@ def test_what_an_audit_finds_can_be_left_out(tmp_path: Path) -> None:
     images += [images[0], np.zeros((32, 32, 3), np.uint8)]
     audit = graft.audit((images, list("ababaab")), with_features=False, quiet=True)
     cleaned = audit.dataset.without(audit.findings)
-    assert len(cleaned) == 6 and any("found and kept" in note for note in cleaned.notes)
+    assert len(cleaned) == 6 and any("found but kept" in note for note in cleaned.notes)
     kinds = {finding.kind for finding in audit.findings if finding.images} - {"exact_duplicates"}
     dark = next(kind for kind in ("dark", "low_information", "possible_placeholder") if kind in kinds)
     assert len(audit.dataset.without(audit.findings, also=dark)) == 5

@@ -132,7 +132,7 @@ def test_val_is_carved_by_labels_and_what_cannot_be_learned_is_told() -> None:
     assert any(note.startswith("every image to train on is labelled '3'") for note in done.notes)
     assert any("stratified by label" in note for note in done.notes)
     alike = Dataset.from_arrays(pixels, np.ones((60, 2), int), multi_label=True)
-    with pytest.raises(DataError, match="some images of images have and others have not"):
+    with pytest.raises(DataError, match="some images of images have and others do not"):
         with_validation(alike)
 
 
@@ -255,7 +255,7 @@ def test_several_named_columns_of_0_and_1_are_the_classes(tmp_path: Path) -> Non
         (("cat", "dog"), False, r"expected one `label_column`, got 2 \('cat' and 'dog'\): .* with `multi_label`"),
         (("cat", "label"), True, "expected 0 or 1 in each column .* got 'x' in the column 'label' of x.csv, row 0"),
         (("cat", "cat"), True, "got 'cat' twice"),
-        (("cat", "cow"), True, "for `label_column`, got 'cow', which is none of 'path', 'label', 'cat', 'dog'"),
+        (("cat", "cow"), True, "for `label_column`, got 'cow', which is not among 'path', 'label', 'cat', 'dog'"),
     ],
 )
 def test_several_named_columns_are_refused_where_they_cannot_be_the_classes(

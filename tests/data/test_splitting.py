@@ -214,4 +214,4 @@ def test_a_split_of_another_name_is_noted() -> None:
     assert "extra" not in done.splits
     assert any("'extra'" in note and "2 images were left out" in note for note in done.notes)
     # Rows are counted anew in every split of this dataset, so these are the names of its images.
-    assert done.left_out == dict.fromkeys(["0.jpg", "1.jpg"], "split 'extra' is none of train, val and test")
+    assert done.left_out == dict.fromkeys(["0.jpg", "1.jpg"], "split 'extra' is not train, val or test")

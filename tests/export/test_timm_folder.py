@@ -145,7 +145,7 @@ def test_what_timm_does_not_have_is_said_in_one_sentence(
 
 def test_a_run_of_several_labels_is_refused_since_timm_would_make_one_of_them(tmp_path: Path) -> None:
     model = replace(saved(Config("mobilenet_v3_small", 3)), thresholds=(0.5, 0.4, 0.3))
-    with pytest.raises(InputError, match="one label for each image for `format='timm'`, got one of several"):
+    with pytest.raises(InputError, match="gives each image one label for `format='timm'`, got one that gives several"):
         write_timm(tmp_path, model)
     assert not list(tmp_path.iterdir())
 

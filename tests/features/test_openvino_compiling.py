@@ -159,7 +159,7 @@ def test_a_network_that_the_converter_fails_on_is_refused() -> None:
 def test_weights_that_make_nan_are_named() -> None:
     trunk = relu_trunk()
     next(trunk.parameters()).data[0] = float("nan")
-    with pytest.raises(WeightsError, match="make NaN or infinity"):
+    with pytest.raises(WeightsError, match="give NaN or infinity"):
         OpenVINOEngine(trunk, COLOUR, "float32")
 
 

@@ -86,7 +86,7 @@ def test_pixels_with_a_bad_sum_are_not_passed_over() -> None:
         (with_frame(JPEG, WIDTH, HEIGHT, precision=12), "a JPEG of 12 bits per sample", "save it as PNG"),
         (with_frame(JPEG, WIDTH, HEIGHT, process=0xC3), "a lossless JPEG", "save it as PNG"),
         (rgb_tiff(t259=("H", (50002,))), "a TIFF compressed as JPEG XL", "save it as PNG"),
-        (rgb_tiff(t262=("H", (32803,))), "a camera's raw file", "save it as PNG"),
+        (rgb_tiff(t262=("H", (32803,))), "a camera raw file", "save it as PNG"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )  # fmt: skip

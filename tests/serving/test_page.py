@@ -107,7 +107,7 @@ def test_a_folder_that_is_dropped_has_its_images_at_any_depth(open_page: Any, tm
     assert page.locator("#dropped").inner_text() == "1 other file was passed over."
     # What is no file is reported, and nothing else happens.
     drop(items=[{"mimeType": "text/plain", "data": "a.png"}])
-    page.get_by_text("There was no image among this").wait_for()
+    page.get_by_text("Nothing here is an image").wait_for()
     assert page.locator("#gallery li.card").count() == 2
 
 
@@ -116,9 +116,9 @@ def test_maps_that_are_asked_for_later_come_to_images_that_have_an_answer(open_p
     page = open_page()
     page.set_input_files("#files", [chosen("a.png"), chosen("b.png")])
     page.locator("#gallery .bars").nth(1).wait_for()
-    assert page.get_by_text("Orange speaks for").count() == 0
+    assert page.get_by_text("Orange marks evidence for").count() == 0
     page.check("#explain")
-    page.get_by_text("Orange speaks for").nth(1).wait_for()
+    page.get_by_text("Orange marks evidence for").nth(1).wait_for()
     assert page.locator("#gallery li.card").count() == 2
 
 
@@ -232,7 +232,7 @@ def test_a_key_is_asked_for_and_kept_out_of_the_address(open_page: Any, extra: N
         field = page.get_by_label("This service asks for a key")
         field.fill("wrong")
         page.keyboard.press("Enter")
-        page.get_by_text("This key does not fit.").wait_for()
+        page.get_by_text("This key is not valid.").wait_for()
         field.fill("0123456789")
         page.keyboard.press("Enter")
         page.get_by_text("echo hello").first.wait_for()

@@ -268,8 +268,8 @@ def test_a_request_that_is_given_up_or_not_answered_in_time_leaves_nothing_waiti
 @pytest.mark.parametrize(
     ("budgets", "said"),
     [
-        (((0.01, None), (0.05, 0.9)), "0.05 is the least that is, so ask for that or leave it out"),
-        (((0.01, None), (0.05, None)), "leave it out, as no budget is: that takes a model of more images"),
+        (((0.01, None), (0.05, 0.9)), "0.05 is the least that is reachable, so ask for that or leave it out"),
+        (((0.01, None), (0.05, None)), "leave it out, as no budget is reachable: that takes a model with more images"),
     ],
 )
 def test_a_budget_that_is_not_reachable_is_refused_with_the_one_that_is(

@@ -148,7 +148,7 @@ def test_a_network_that_is_read_later_is_the_one_that_was_opened(cache: Path, st
     save_model(strict / "model", replace(load_model(strict / "model"), temperature=3.0))
     assert list(ready.predict(IMAGES)) == expected
     for needs_it in (lambda: ready.predict(IMAGES, abstain=True), lambda: pickle.dumps(ready), lambda: ready.saved):
-        with pytest.raises(WeightsError, match="which has taken its place: load it again"):
+        with pytest.raises(WeightsError, match="which has replaced it: load it again"):
             needs_it()
 
 

@@ -142,7 +142,7 @@ WRONG = {
     "neither": (400, {"json": {"images": [{"name": "a"}]}}, "'base64' or 'url'"),
     "both": (400, {"json": {"images": [{"base64": "", "url": ""}]}}, "'base64' or 'url'"),
     "no base64": (400, {"json": {"images": [{"base64": "*"}]}}, "base64"),
-    "no texts": (400, {"json": {"images": [{"base64": 5}]}}, "texts"),
+    "no texts": (400, {"json": {"images": [{"base64": 5}]}}, "strings"),
     "no such host": (403, {"json": {"images": [{"url": "http://169.254.169.254/latest"}]}}, "169.254.169.254"),
     "a file as address": (400, {"json": {"images": [{"url": "file:///etc/passwd"}]}}, "https://"),
     "too many": (413, {"files": [("image", ("a", b"x"))] * 33}, "at most 32 images"),
@@ -192,7 +192,7 @@ def test_a_wrong_tensor_is_refused_in_a_sentence(value: object, words: str, clie
 def test_a_length_of_the_json_that_is_none_is_refused(length: str, client: "httpx.Client") -> None:
     headers = {"Inference-Header-Content-Length": length.encode()}
     answer = client.post("/v2/models/letters/infer", content=b"{}", headers=headers)
-    assert answer.status_code == 400 and "the bytes of the JSON" in answer.json()["error"]
+    assert answer.status_code == 400 and "the length of the JSON" in answer.json()["error"]
 
 
 def test_json_that_would_keep_everybody_waiting_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

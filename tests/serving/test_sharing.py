@@ -196,7 +196,7 @@ print(len(classifier.predict(images[:40])))
 """
 
 CANNOT = "expected a process that OpenVINO can work in, got one forked"
-BEGUN_ELSEWHERE = "expected a stream to go on in the process that it began in"
+BEGUN_ELSEWHERE = "expected a stream to continue in the process that it began in"
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")

@@ -167,7 +167,9 @@ def test_the_rate_grows_with_the_time_where_there_is_little(
     found = find_learning_rate(crown, letters, recipe, seconds=4.0)
     assert 25 <= len(found.rates) <= 30
     assert found.rates[-1] > 0.5 * 1e-4
-    with pytest.raises(InputError, match=r"`time_limit` for 20 steps of `find_learning_rate` at least, got \d+ done"):
+    with pytest.raises(
+        InputError, match=r"`time_limit` that allows at least 20 steps of `find_learning_rate`, got \d+ done"
+    ):
         find_learning_rate(crown, letters, recipe, seconds=1.0)
 
 

@@ -46,7 +46,7 @@ def test_digits_are_not_flipped(digits: Dataset, shared: Path) -> None:
     told: list[str] = []
     task = with_flips_tried(task_of(digits, shared, Recipe(), reporter=Reporter(note=told.append)))
     assert task.recipe.flip is False and task.recipe.augmentation().flip == 0.0
-    assert any(note.startswith("flips are left out: a probe knows") for note in told)
+    assert any(note.startswith("flips are left out: a probe recognises") for note in told)
     # All else is augmented as before.
     assert task.recipe.augmentation().crop is not None
 
@@ -56,7 +56,7 @@ def test_photographs_are_flipped(photographs: Dataset, shared: Path) -> None:
     task = task_of(photographs, shared, Recipe(), size=128, reporter=Reporter(note=told.append))
     tried = with_flips_tried(task)
     assert tried.recipe.flip is True and tried.recipe.augmentation().flip > 0
-    assert any(note.startswith("flips are used: a probe knows") and "of 160 held-out" in note for note in told)
+    assert any(note.startswith("flips are used: a probe recognises") and "of 160 held-out" in note for note in told)
 
 
 def test_a_network_that_knows_letters_has_no_doubt_of_digits(digits: Dataset) -> None:
@@ -114,7 +114,7 @@ def test_with_images_of_one_group_nothing_is_tried_and_that_is_said(digits: Data
         grouped = replace(digits, splits={TRAIN: replace(images, groups=groups), VAL: digits.splits[VAL]})
         task = task_of(grouped, shared, Recipe(), reporter=Reporter(note=told.append))
         assert try_mirroring(task) is None and with_flips_tried(task) is task
-        assert told.pop().startswith("flips are used untried") and not told
+        assert told.pop().startswith("flips are used without a trial") and not told
 
 
 def test_mirror_images_are_harmless_up_to_what_chance_makes_of_so_few() -> None:

@@ -28,7 +28,7 @@ def curve(*epochs: tuple[float, float]) -> list[Epoch]:
 def test_a_training_whose_best_epoch_is_its_start_says_so() -> None:
     (note,) = notes_on_curve(curve((0.34, 0.86), (4.9, 0.5), (0.81, 0.54)), 0, RECIPE)
     assert note == (
-        "training made nothing better (val loss 0.340 and accuracy 86.0% before training, val loss 0.810 and accuracy "
+        "training improved nothing (val loss 0.340 and accuracy 86.0% before training, val loss 0.810 and accuracy "
         "54.0% after 2 epochs), so the start is kept: lower --lr (its peak was 9.9), or keep more of the base, as "
         "--level head does"
     )
@@ -97,7 +97,7 @@ def letters(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 # With a refit on all images there is no val to choose an epoch by, so nothing goes back to the start.
 @pytest.mark.parametrize(
-    ("refit", "said"), [(False, "training made nothing better"), (True, "the val loss ended above its start")]
+    ("refit", "said"), [(False, "training improved nothing"), (True, "the val loss ended above its start")]
 )
 def test_a_diverged_run_says_so_on_stderr_in_its_result_and_in_its_report(
     refit: bool, said: str, letters: Path, tmp_path: Path
@@ -150,7 +150,7 @@ def test_work_that_is_not_cut_short_says_how_long_after_its_time_it_ended(
     told: list[str] = []
     options = {"reporter": Reporter(note=told.append), "audit": False}
     late = train(tmp_path / "data", "latin_letters", level, time_limit="1ms", out=tmp_path / "late", **options)
-    (note,) = (note for note in late.notes if "in whatever time it takes" in note)
-    assert re.fullmatch(rf"{what} in whatever time it takes: \d+\.\d s past --time", note) and told.count(note) == 1
+    (note,) = (note for note in late.notes if "however long it takes" in note)
+    assert re.fullmatch(rf"{what} however long it takes: \d+\.\d s past --time", note) and told.count(note) == 1
     in_time = train(tmp_path / "data", "latin_letters", level, time_limit="1h", out=tmp_path / "in-time", **options)
-    assert not any("in whatever time" in note for note in in_time.notes)
+    assert not any("however long" in note for note in in_time.notes)

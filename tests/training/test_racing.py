@@ -114,7 +114,7 @@ def test_no_level_is_chosen_that_no_time_is_left_to_train_again(
     monkeypatch.setattr("graft.training.racing.SAVING_SECONDS", 1e6)
     advice, _ = decide_on(replace(task, deadline=time.perf_counter() + 1e4))
     assert advice.plan.level == "head:stages"
-    assert "no time is left to train frozen:0.4 once more" in advice.plan.reasons
+    assert "no time is left to train frozen:0.4 again" in advice.plan.reasons
 
 
 def test_the_users_own_val_has_no_part_in_the_choice(split_letters: Dataset) -> None:

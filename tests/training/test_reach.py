@@ -38,7 +38,7 @@ def test_the_head_sees_all_stages_where_folds_know_digits_better_that_way(shared
     task = task_of(shared, "mnist", 400, 64)
     plan = planned(task)
     assert (plan.cut, plan.head) == ("stage3", WIDE)
-    assert plan.reasons[-1].startswith("the head sees all stages after stage3: over all stages after stage3 it knows ")
+    assert plan.reasons[-1].startswith("the head sees all stages after stage3: over all stages after stage3 it gets ")
     assert plan == planned(task)
     # The network is as it was until it is given the head.
     assert task.base.network.config.head == "last"
@@ -54,7 +54,7 @@ def test_a_doubt_counts_against_several_stages() -> None:
     assert reach.Reach(gain=0.02, error=0.019, **values).wide
     assert not reach.Reach(gain=0.02, error=0.02, **values).wide
     said = str(reach.Reach(gain=0.2, error=0.01, **values))
-    assert "the head sees all stages: over all stages it knows 90.0% of 40 held-out images" in said
+    assert "the head sees all stages: over all stages it gets 90.0% of 40 held-out images" in said
     assert "90.0% of the labels of 40 held-out images" in str(reach.Reach(gain=0.2, error=0.01, several=True, **values))
 
 

@@ -110,7 +110,7 @@ def test_a_level_that_there_is_no_time_for_is_passed_over_and_said(network):
     standings = [standing("head", 0.0, 0.0), standing("head:stages", -0.06, -0.04), standing("frozen:0.4", 0.1, 0.08)]
     chosen = decide(network, evidence(0.4), {"a": 50}, standings, too_long=["frozen:0.4"])
     assert chosen.plan.level == "head" and chosen.accuracy == pytest.approx(0.7)
-    assert "no time is left to train frozen:0.4 once more" in chosen.plan.reasons
+    assert "no time is left to train frozen:0.4 again" in chosen.plan.reasons
     assert "no level is expected to beat the head" not in chosen.plan.reasons
     assert any(reason.startswith("frozen:0.4 gained +10.0%") for reason in chosen.plan.reasons)
 

@@ -204,8 +204,8 @@ def test_what_is_unwrapped_is_noted(tmp_path):
     tensors = {f"module.encoder.{name}": tensor for name, tensor in made("resnet20").state_dict().items()}
     torch.save({"model_state_dict": tensors}, tmp_path / "a.pth")
     notes = load_base(str(tmp_path / "a.pth")).notes
-    assert "the weights under 'model_state_dict.module' were taken" in notes
-    assert "of a.pth the weights under 'encoder' were taken" in notes
+    assert "the weights under 'model_state_dict.module' were used" in notes
+    assert "the weights under 'encoder' of a.pth were used" in notes
 
 
 def test_a_dictionary_in_itself_takes_no_longer(tmp_path):
@@ -420,7 +420,7 @@ def test_the_cifar_checkpoints_at_hand_classify_cifar(shared, name, stated):
     base = load_base(str(shared / "weights" / name))
     assert base.classes == CIFAR10_CLASSES
     unwrapped, classes, images = base.notes
-    assert unwrapped == "the weights under 'state_dict.module' were taken" and "CIFAR-10" in classes
+    assert unwrapped == "the weights under 'state_dict.module' were used" and "CIFAR-10" in classes
     assert "scaling and size of its images; those of ImageNet were assumed" in images and "crop 32)" in images
     files = sorted((shared / "datasets" / "cifar10").rglob("*test*.parquet"))
     if not files:

@@ -149,7 +149,7 @@ def test_a_damaged_file_is_refused_or_read_but_never_anything_else(tmp_path, con
         (b"", "no bytes"),
         (b"x", "begins with b'x'"),
         (b"<!DOCTYPE html><html>not found</html>", "begins with b'<!DOCTYPE html><'"),
-        (b"version https://git-lfs.github.com/spec/v1\noid sha256:00\n", "a pointer of Git LFS"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:00\n", "a Git LFS pointer"),
         (b'{"conv1.weight": [1, 2]}', "begins with"),
         (b"PK\x03\x04 but no archive follows", "torch checkpoint"),
         (struct.pack("<Q", 2**62) + b'{"a": 1}', "complete safetensors"),

@@ -116,7 +116,7 @@ def test_a_network_of_keras_gives_its_outputs_at_an_odd_size(write, tmp_path):
 def test_a_torn_file_and_one_that_claims_too_much_are_refused(tmp_path):
     path = as_weights(tmp_path, mobilenet())
     path.write_bytes(path.read_bytes()[:3000])
-    with pytest.raises(WeightsError, match="complete weights of Keras"):
+    with pytest.raises(WeightsError, match="complete Keras weights"):
         load_base(str(path))
     with h5py.File(tmp_path / "b.h5", "w") as file:
         file.create_dataset("conv1/kernel", (10**6, 10**6), np.float32, chunks=(1000, 1000))

@@ -120,7 +120,7 @@ def test_a_place_of_this_machine_is_not_told_to_others(file: str, model: Path, h
     text = (model / file).read_text()
     (model / file).write_text(text.replace("lenet5", str(tmp_path), 1))
     for dry_run in (True, False):
-        with pytest.raises(InputError, match="no place on this machine") as caught:
+        with pytest.raises(InputError, match="without paths of this machine") as caught:
             push(str(model), NAME, dry_run=dry_run)
         assert is_one_sentence(caught.value) and file in str(caught.value)
     (model / file).write_text(text.replace("lenet5", "/home/ada/weights.pth", 1))

@@ -70,7 +70,10 @@ def test_the_mean_and_deviation_that_a_checkpoint_states_are_used_and_noted(tmp_
     base = load_base(checkpoint(tmp_path, **beside))
     assert base.preprocessing.mean == pytest.approx(CIFAR[0], abs=1e-4)
     assert base.preprocessing.std == pytest.approx(CIFAR[1], abs=1e-4)
-    said = "script.pth states of its images, and this is used: mean 0.4914 0.4822 0.4465, std 0.247 0.2435 0.2616"
+    said = (
+        "script.pth states how its images were prepared, and this is used: mean 0.4914 0.4822 0.4465, std 0.247 "
+        "0.2435 0.2616"
+    )
     assert said in base.notes
     assert not any("does not state" in note and "images" in note for note in base.notes)
 
@@ -113,8 +116,8 @@ def test_what_is_no_mean_deviation_or_size_is_passed_over_and_what_is_assumed_is
     assert (base.preprocessing.mean, base.preprocessing.size) == ((0.485, 0.456, 0.406), 224)
     assert base.notes[-1] == (
         "script.pth does not state the scaling and size of its images; those of ImageNet were assumed (mean 0.485 "
-        "0.456 0.406, std 0.229 0.224 0.225, resize 256, crop 224); if it was trained otherwise, state it with --mean, "
-        "--std and --image-size"
+        "0.456 0.406, std 0.229 0.224 0.225, resize 256, crop 224); if it was trained differently, state that with "
+        "--mean, --std and --image-size"
     )
 
 

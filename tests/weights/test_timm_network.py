@@ -169,7 +169,7 @@ def test_building_costs_no_memory_on_the_meta_device():
         ("hrnet_w18_small", "breaks before transition1"),
         ("test_vit", "breaks before pos_drop"),
         ("test_mambaout", "breaks before head.norm"),
-        ("swin_tiny_patch4_window7_224", "do not hand on maps"),
+        ("swin_tiny_patch4_window7_224", "do not pass on maps"),
         ("levit_128s", "not one linear layer"),
     ],
 )

@@ -88,7 +88,7 @@ def test_several_bases_are_ordered_by_what_is_expected_of_them(letters: Path, sh
     assert found[0].base == "latin_letters"
     draw_advice(found[0].advice, tmp_path / "advice.png")
     assert (tmp_path / "advice.png").read_bytes().startswith(b"\x89PNG")
-    with pytest.raises(InputError, match="every base once"):
+    with pytest.raises(InputError, match="each base only once"):
         advise_bases(letters, ["latin_letters", "latin_letters"])
 
 

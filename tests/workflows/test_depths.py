@@ -92,7 +92,7 @@ def test_a_kind_of_samples_that_the_model_has_not_met_is_named(tmp_path: Path) -
     train(write(tmp_path / "bytes", png), tmp_path / "run")
     data = write(tmp_path / "deep", FORMS["12 bits in 16"])
     found = graft.evaluate(str(tmp_path / "run"), str(data), split="val", quiet=True)
-    assert any("trained on no images with samples of uint16" in note for note in found.notes)
+    assert any("not trained on images with samples of uint16" in note for note in found.notes)
 
 
 def test_a_model_trained_further_decides_anew(tmp_path: Path) -> None:

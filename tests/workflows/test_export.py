@@ -287,7 +287,7 @@ def test_a_full_disk_leaves_nothing_behind(
 @pytest.mark.skipif(os.geteuid() == 0, reason="an administrator may write anywhere")
 def test_a_folder_that_cannot_be_written_to_is_said(run: Path, tmp_path: Path) -> None:
     tmp_path.chmod(stat.S_IRUSR | stat.S_IXUSR)
-    with pytest.raises(GraftError, match="let it be written"):
+    with pytest.raises(GraftError, match="make it writable"):
         graft.export(run, out=tmp_path / "letters.onnx", quiet=True)
 
 

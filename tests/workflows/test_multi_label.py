@@ -93,7 +93,7 @@ def test_an_evaluation_reads_the_same_table_by_itself_and_agrees_with_the_run(ru
     assert found.scores is None
     assert found.to_dict()["n"] == run.val.n
     assert re.search("mean_average_precision", repr(found))
-    with pytest.raises(InputError, match=r"one label for each image, got .* of several: take"):
+    with pytest.raises(InputError, match=r"gives each image one label, got .*, which gives several: use"):
         found.mistakes()
     with pytest.raises(InputError, match="no `slices` for a classifier of several labels"):
         graft.evaluate(run.folder, options, slices=True, quiet=True)
@@ -174,7 +174,7 @@ def test_auto_takes_no_level_that_no_time_is_left_to_train_again(
     run = graft.train(table, out=tmp_path / "late", **options)
     assert run.level == "head:stages"
     reasons = json.loads((run.folder / "plan.json").read_text())["reasons"]
-    assert "no time is left to train frozen:0.4 once more" in reasons
+    assert "no time is left to train frozen:0.4 again" in reasons
 
 
 def test_a_gain_on_few_groups_is_less_certain_than_on_as_many_images() -> None:

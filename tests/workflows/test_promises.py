@@ -290,9 +290,9 @@ def test_classes_that_are_not_known_are_named_and_the_rest_evaluated_when_asked(
     assert any("8 images left out" in note and CYRILLIC[4] in note for note in found.notes)
     foreign = write_letters(place / "foreign", CYRILLIC[4:6], 4, seed=13)
     alone = graft("evaluate", place / "run", foreign, "--known-only").stderr
-    assert f"got images of {CYRILLIC[4]!r}, {CYRILLIC[5]!r} alone: give images of its classes" in alone
+    assert f"got images of {CYRILLIC[4]!r}, {CYRILLIC[5]!r} only: give images of its classes" in alone
     small = write_letters(place / "small", CYRILLIC[:4], 2, seed=14)
-    assert "too few images to compare parts" in graft("evaluate", place / "run", small, "--slices").stdout
+    assert "too few images to compare slices" in graft("evaluate", place / "run", small, "--slices").stdout
     two = write_letters(place / "two", CYRILLIC[:2], 4, seed=12)
     notes = evaluate(place / "run", two, quiet=True).notes
     assert any("there are no images of" in note and CYRILLIC[3] in note for note in notes)

@@ -187,7 +187,7 @@ def test_of_stages_the_levels_that_were_compared_tell_what_is_expected(
     assert 0 < run.seconds["levels"] < run.seconds["total"]
     assert read_run(run.folder).seconds == run.seconds
     # The page says which fit its mistakes are of.
-    assert "trained on all images, these among them" in (run.folder / "report.html").read_text()
+    assert "trained on all images, including these" in (run.folder / "report.html").read_text()
 
 
 @pytest.mark.parametrize("refit", [False, True])

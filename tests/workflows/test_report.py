@@ -178,7 +178,7 @@ def test_the_page_is_built_again_and_says_so_where_the_images_are_gone(letters: 
     done = graft("report", folder)
     assert done.returncode == 0 and str(folder / "report.html") in done.stdout
     page = (folder / "report.html").read_text(encoding="utf-8")
-    assert "data:image/jpeg" not in page and "not where they were" in page
+    assert "data:image/jpeg" not in page and "have been moved or deleted" in page
     # All but what needs the images.
     kept = json.loads(before["report.json"])
     for each in (*kept["mistakes"], *kept["doubtful"]):
@@ -275,7 +275,7 @@ def test_train_ends_with_the_verdict_and_opens_the_page_when_asked(letters: Path
 
 
 def test_what_is_no_finished_run_is_refused(run: Run, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="no finished run"):
+    with pytest.raises(InputError, match="not a finished run"):
         report(tmp_path)
     older = Path(shutil.copytree(run.folder, tmp_path / "older"))
     (older / "answers.safetensors").write_bytes(b"damaged")

@@ -120,13 +120,13 @@ def test_what_stands_in_the_call_must_not_differ_though_it_is_as_by_default(inte
     resumed(set())
     resumed({"seed", "level", "schedule"}, seed=3, level="stages:1", recipe=Recipe(schedule="step"))
     for name, said in (("seed", "seed was 3"), ("level", "level was 'stages:1'"), ("schedule", "schedule was 'step'")):
-        with pytest.raises(InputError, match=f"got others .{said}.: leave"):
+        with pytest.raises(InputError, match=f"got different ones .{said}.: leave"):
             resumed({name})
     with pytest.raises(WeightsError, match=r"the weights that .*run was begun with"):
         resumed({"base"})
     arguments = replace(read_arguments(interrupted), audit=False)
     write_arguments(interrupted, arguments)
-    with pytest.raises(InputError, match=r"got others .`audit=False` was given.: leave"):
+    with pytest.raises(InputError, match=r"got different ones .`audit=False` was given.: leave"):
         resumed({"audit"})
 
 
@@ -168,7 +168,7 @@ def test_the_run_to_go_on_with_is_the_newest_that_has_the_name_of_the_data(
         os.utime(tmp_path / "runs" / name / "args.yaml", (number, number))
     assert folder_to_resume(None, Path("photos")).name == "photos-10"
     assert folder_to_resume(None, Path("2024")).name == "2024"
-    with pytest.raises(InputError, match="expected a run to go on with in runs/birds, got none"):
+    with pytest.raises(InputError, match="expected a run to continue in runs/birds, got none"):
         folder_to_resume(None, Path("birds"))
 
 
@@ -176,7 +176,7 @@ def test_one_process_at_a_time_works_on_a_run_and_a_killed_one_holds_nothing(int
     command = [sys.executable, "-c", HOLDS, str(interrupted)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
         assert process.stdout is not None and process.stdout.readline() == b"held\n"
-        with pytest.raises(InputError, match="no other process works on"):
+        with pytest.raises(InputError, match="no other process is working on"):
             train(interrupted, resume=True, quiet=True)
         process.kill()
     assert train(interrupted, resume=True, quiet=True).level == "stages:1"
@@ -211,7 +211,7 @@ def test_a_checkpoint_of_other_layers_is_one_sentence(
     assert list((out / "checkpoints").iterdir())
     plan = json.loads((out / "plan.json").read_text())
     (out / "plan.json").write_text(json.dumps({**plan, "head": "last"}))
-    with pytest.raises(GraftError, match="expected a checkpoint of the layers that are trained"):
+    with pytest.raises(GraftError, match="expected a checkpoint of the layers being trained"):
         train(out, resume=True, quiet=True)
 
 

@@ -53,7 +53,7 @@ def test_the_run_of_a_process_that_was_faster_is_left_to_it(
             return folder
 
         monkeypatch.setattr(run_folder, "claim", done_by_now)
-    expected = "no other process works on" if still_at_work else "which holds something"
+    expected = "no other process is working on" if still_at_work else "which is not empty"
     with pytest.raises(InputError, match=expected):
         train(letters, "latin_letters", "head", out=out, quiet=True)
     assert (out / ARGUMENTS_FILE).read_text() == "of the faster process"

@@ -359,7 +359,7 @@ def test_a_recipe_that_the_level_does_not_use_is_said_so(cyrillic: Path, tmp_pat
     notes.clear()
     train(cyrillic, "latin_letters", "head", recipe=Recipe(sampling="balanced"), out=tmp_path / "c", reporter=reporter)
     [said] = [note for note in notes if "recipe options" in note]
-    assert said.endswith("in steps (sampling); --class-weights balanced is for a head, too")
+    assert said.endswith("in steps (sampling); --class-weights balanced also works for a head")
 
 
 @pytest.mark.parametrize(

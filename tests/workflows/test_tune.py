@@ -57,7 +57,7 @@ def test_a_search_that_was_stopped_goes_on_with_the_same_trials_and_no_second_ex
             raise KeyboardInterrupt
         return propose(done, *more)
 
-    said = "stopped; 3 trials are kept in .*, and the same call goes on with them"
+    said = "stopped; 3 trials are kept in .*, and the same call continues from them"
     with monkeypatch.context() as stopping, pytest.raises(KeyboardInterrupt, match=said):
         stopping.setattr("graft.workflows.tune.propose", stop_in_the_fourth)
         graft.tune(letters, "latin_letters", trials=5, out=tmp_path / "stopped", **OPTIONS)
@@ -210,7 +210,9 @@ def test_trials_that_fail_are_told_and_the_search_goes_on(
     with pytest.raises(InputError, match="room for a step"):
         graft.tune(letters, "latin_letters", trials=2, out=tmp_path / "input", **OPTIONS)
     monkeypatch.setattr("graft.workflows.tune.InputError", OSError)
-    with pytest.raises(graft.GraftError, match="expected a trial that succeeds, got 2 that fail, the last with: expec"):
+    with pytest.raises(
+        graft.GraftError, match="expected at least one trial to succeed, got 2 that fail, the last with: expec"
+    ):
         graft.tune(letters, "latin_letters", trials=2, out=tmp_path / "both", **OPTIONS)
     failing.remove("stages:1")
     found = graft.tune(letters, "latin_letters", trials=2, out=tmp_path / "first", **OPTIONS)
@@ -319,7 +321,7 @@ def test_what_is_set_is_a_field_and_a_value() -> None:
     with pytest.raises(InputError, match="levels that are trained"):
         graft.tune("photos", levels="auto", quiet=True)
     for levels in (None, 3, ["head", 1]):
-        with pytest.raises(InputError, match="expected a list of texts or one with commas"):
+        with pytest.raises(InputError, match="expected a list of levels, or a string with commas"):
             graft.tune("photos", levels=levels, quiet=True)
     for settings in ("epochs=1", graft.Recipe(), ["epochs=1"], {1: 2}):
         with pytest.raises(
@@ -343,7 +345,7 @@ def test_the_best_is_of_the_levels_asked_for_and_the_usual_trial_is_only_compare
     assert [each.level for each in found.trials] == ["frozen:0.4", "head"]
     assert (found.usual.level, found.best.level) == ("frozen:0.4", "head")
     assert yaml.safe_load(found.recipe.read_text())["level"] == "head"
-    assert any("frozen:0.4, is what graft train does anyway: it is only compared with" in each for each in found.notes)
+    assert any("frozen:0.4, is what graft train does anyway: it is only a baseline" in each for each in found.notes)
     # Under another name it is the same level, which is tried once, by the name that was asked for.
     options["levels"] = "frozen:.4"
     other = graft.tune(letters, "latin_letters", out=tmp_path / "other", **options)

@@ -108,7 +108,7 @@ def test_what_a_run_no_longer_says_of_its_images_is_told(tmp_path: Path) -> None
     for model in (run.folder, run.folder / "model", tmp_path / "alone", tmp_path / "alone" / "model"):
         found = evaluate(model, data, quiet=True)
         assert found.scores is not None and found.scores.n == 30
-        assert "are not known" in found.notes[-1] and "too good" in found.notes[-1]
+        assert "are not known" in found.notes[-1] and "are optimistic" in found.notes[-1]
     weights = tmp_path / "alone" / "model" / "model.safetensors"
     found = evaluate(weights, data, classes_file=tmp_path / "alone" / "model" / "labels.json", quiet=True)
     assert not any("not known" in note for note in found.notes)
@@ -180,7 +180,7 @@ def test_a_table_is_read_with_the_columns_that_the_run_was_trained_with(tmp_path
     for model, place in ((run.folder, new), (run.folder / "model", new), (run.folder, flat)):
         found = evaluate(model, place, reporter=Reporter(note=told.append))
         assert found.scores is not None and found.scores.n == 12
-    assert "read with --label-column 'what it shows', as the images that run was trained on" in told
+    assert "read with --label-column 'what it shows', like the images that run was trained on" in told
     # What the user says counts, and other tables are read as always.
     with pytest.raises(DataError):
         evaluate(run.folder, DataOptions(new, table=TableOptions(label_column="kind")), quiet=True)
@@ -208,14 +208,14 @@ def test_a_table_is_read_in_the_groups_that_the_run_was_trained_with(spelling: s
     told: list[str] = []
     found = evaluate(run.folder, new, reporter=Reporter(note=told.append))
     assert found.scores is not None and found.scores.groups == 6
-    read = "read with --label-column 'what it shows' --group-column 'ward', as the images that run was trained on"
+    read = "read with --label-column 'what it shows' --group-column 'ward', like the images that run was trained on"
     assert read in told
     # What is given replaces only its own counterpart.
     told.clear()
     given = DataOptions(new, table=TableOptions(group_column="none"))
     found = evaluate(run.folder, given, reporter=Reporter(note=told.append))
     assert found.scores is not None and found.scores.groups is None
-    assert "read with --label-column 'what it shows', as the images that run was trained on" in told
+    assert "read with --label-column 'what it shows', like the images that run was trained on" in told
     given = DataOptions(new, table=TableOptions(label_column="what it shows", suffix=".png"))
     found = evaluate(run.folder, given, quiet=True)
     assert found.scores is not None and found.scores.groups == 6

@@ -285,9 +285,9 @@ def audit_features(
             of_images(
                 "doubtful_label",
                 "info",
-                f"{counted(len(doubtful), 'label has', 'labels have')} a probability of at most {DOUBTFUL:.0%} by a "
-                "head that had not seen the image, but not so little that they must be wrong: look at them in this "
-                "order, in which errors come first",
+                f"{counted(len(doubtful), 'label has', 'labels have')} a probability of at most {DOUBTFUL:.0%} from a "
+                "head that had not seen the image, but not one so low that they must be wrong: look at them in this "
+                "order, the likeliest errors first",
                 whole,
                 indices[[row for _, row in doubtful]],
                 [f"labelled {each.label}, looks like {each.suggested} ({each.confidence:.0%})" for each, _ in doubtful],

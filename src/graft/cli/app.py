@@ -129,7 +129,7 @@ def main() -> NoReturn:
         from graft.training.joining import follows
 
         # Of several processes, only the first reports.
-        sentence = "" if follows() else str(stop) or "stopped; nothing was lost that was finished"
+        sentence = "" if follows() else str(stop) or "stopped; all finished work is kept"
         _end(sentence, TERMINATED if terminated else INTERRUPTED, "")
     except BrokenPipeError:
         # The reader has closed the pipe. The rest of the output must not fail again as the process ends.
@@ -206,11 +206,11 @@ def _explained(error: Exception) -> tuple[str, int]:
     if isinstance(error, MemoryError) or (
         isinstance(error, RuntimeError | ImportError | OSError) and OUT_OF_MEMORY.search(str(error))
     ):
-        return "expected the work to fit in memory, got no more of it: lower --image-size or --batch-size", 1
+        return "expected the work to fit in memory, got an out-of-memory error: lower --image-size or --batch-size", 1
     if isinstance(error, OSError):
         where = f" ({error.filename})" if error.filename else ""
         return (
-            f"expected to read and write files, got {error.strerror or error}{where}: see to that and run it again",
+            f"expected to read and write files, got {error.strerror or error}{where}: fix that and run it again",
             1,
         )
     return (

@@ -74,7 +74,7 @@ def _list(json: bool) -> None:
     for kind, facts in kinds.items():
         when = "" if facts["last_used"] is None else time.strftime("%Y-%m-%d %H:%M", time.localtime(facts["last_used"]))
         say(f"{kind:12} {facts['entries']:8,} {_bytes(facts['bytes']):>10}  {when}")
-    say(f"{_bytes(total)} of at most {_bytes(cache_budget())}, fetched weights not counted, in {cache_folder()}")
+    say(f"{_bytes(total)} of at most {_bytes(cache_budget())}, excluding downloaded weights, in {cache_folder()}")
 
 
 def _bytes(number: int) -> str:

@@ -65,7 +65,7 @@ def evaluate(
     ] = False,
     out: Annotated[
         Path | None,
-        typer.Option(help="Write the label, the answer and its probability for each image to this file of CSV."),
+        typer.Option(help="Write the label, the answer and its probability for each image to this CSV file."),
     ] = None,
     overwrite: Overwrite = False,
     slices: Annotated[
@@ -101,7 +101,7 @@ def evaluate(
     if not robustness:
         refuse_without("--robustness", {"robustness_time": "--robustness-time"}, context)
     if len(data) > 2:
-        raise InputError(f"expected RUN DATA or RUN_A RUN_B DATA, got {len(data) + 1} places: leave some out")
+        raise InputError(f"expected RUN DATA or RUN_A RUN_B DATA, got {len(data) + 1} paths: leave some out")
     if len(data) == 2:
         given: dict[str, object] = {"--classes": classes, "--class-map": class_map, "--unlike": unlike}
         given |= {"--arch": arch, "--mean": mean, "--std": std, "--image-size": image_size}
@@ -151,7 +151,7 @@ def evaluate(
             held = evaluate_robustness(found, time_limit=robustness_time, reporter=reporter)
     summarise_skipped(found.skipped, quiet)
     if out is not None:
-        note(f"{out} has the answers about {counted(len(found.answered.seen) + len(found.skipped), 'image')}", quiet)
+        note(f"{out} has the answers for {counted(len(found.answered.seen) + len(found.skipped), 'image')}", quiet)
     if json:
         print_json({**found.to_dict(), **({} if held is None else {"robustness": held.to_dict()})})
         return
@@ -168,8 +168,9 @@ def evaluate(
     for part in found.slices or ():
         if part.flagged:
             say(
-                f"worse, {plain(part.name)}: {in_percent(part.top1)} of {counted(part.n, 'image')}, of the same "
-                f"classes {in_percent(part.expected)} would be expected (p = {part.p_value:.2g} for all parts)"
+                f"worse, {plain(part.name)}: {in_percent(part.top1)} of {counted(part.n, 'image')}, where "
+                f"{in_percent(part.expected)} is expected of their classes (p = {part.p_value:.2g}, corrected for the "
+                "number of slices)"
             )
     if found.slices is not None:
         from graft.evaluation.slices import why_no_parts
@@ -187,14 +188,17 @@ def evaluate(
         by = ", ".join(dict.fromkeys(part.attribute for part in found.slices))
         none = "" if any(part.flagged for part in found.slices) else "; none stands out"
         if by:
-            say(f"looked at {counted(len(found.slices), 'part')} of the images, by {by}{none}")
+            say(f"compared {counted(len(found.slices), 'part')} of the images by {by}{none}")
         else:
             say(why_no_parts(0 if found.scores is None else found.scores.n))
     say(f"answered by {found.engine}")
     if found.unlike is not None:
         strange = found.unlike
-        known = "" if strange.detected is None else f"; {in_percent(strange.detected)} of them are known for strange"
-        say(f"images of {plain(strange.unlike)} are told from these with an area of {strange.roc_area:.3f}{known}")
+        known = "" if strange.detected is None else f"; {in_percent(strange.detected)} of them are detected as unlike"
+        say(
+            f"images of {plain(strange.unlike)} are told from these with an area under the ROC curve of "
+            f"{strange.roc_area:.3f}{known}"
+        )
     if held is not None:
         say_robustness(held.to_dict())
     if isinstance(found, LabelEvaluation) and found.labels_seen is not None:
@@ -257,7 +261,7 @@ def _print_promises(promises: Promises) -> None:
             say(f"error budget {row['budget']:.0%}: {row['wrong']:,} wrong of {row['answered']:,} answered{broken}")
     for row in promises.sets:
         say(
-            f"sets of {row['coverage']:.0%}: hold the right class in {in_percent(row['held'])}, "
+            f"sets of {row['coverage']:.0%}: contain the right class for {in_percent(row['held'])}, "
             f"{row['mean_size']:.2f} classes"
         )
 
@@ -265,11 +269,14 @@ def _print_promises(promises: Promises) -> None:
 def _print_labels(split: str, scores: LabelScores) -> None:
     figure = scores.mean_average_precision
     if figure is None:
-        say(f"{split}: no label is there on some of {counted(scores.n, 'image')} and not on others")
+        say(
+            f"{split}: not measured, as no label is present on some of {counted(scores.n, 'image')} and absent from "
+            "others"
+        )
     else:
         say(
             f"{split}: mean average precision {in_percent(figure)} of {counted(scores.n, 'image')} "
-            f"({scores.interval}); an order by chance gets {in_percent(scores.baseline or 0.0)}"
+            f"({scores.interval}); a random order gets {in_percent(scores.baseline or 0.0)}"
         )
     say(
         f"micro F1 {scores.micro_f1:.3f}, macro F1 {scores.macro_f1:.3f}; all labels correct for "

@@ -55,7 +55,8 @@ def explain(
     features: Annotated[
         str | None,
         typer.Option(
-            help="Stage whose most active channels to show in each image or, without images, what they respond to most."
+            help="Stage whose most active channels to show for each image; without images, what its channels respond "
+            "to most."
         ),
     ] = None,
     channels: Annotated[
@@ -107,7 +108,7 @@ def explain(
     for each in made.explanations:
         of = "" if each.label == each.explained else f", explained as {each.explained}"
         say(f"{each.path}: {each.label} {each.probability:.1%}{of}; {each.verdict}")
-    say(f"maps are in {values['folder']}, {PAGE_FILE} shows them")
+    say(f"maps are in {values['folder']}; open {PAGE_FILE} to see them")
 
 
 def _explain_network(
@@ -143,12 +144,14 @@ def _explain_network(
         say(f"filters of the first layer: moved by {made.filters_moved:.1%} of their length")
     found = made.similarity
     if found is not None and found.stages == found.other_stages:
-        say(f"alike to {made.other} on {found.n:,} images, stage by stage:")
+        say(f"similarity to {made.other} on {found.n:,} images, stage by stage:")
         for at, stage in enumerate(found.stages):
             say(f"  {stage}: {found.values[at, at]:.2f}")
     for each in made.favourites:
-        say(f"channel {each.channel} of {each.stage} likes {', '.join(one.path for one in each.likings[:3])}")
-    say(f"all of it is in {values['folder']}, {PAGE_FILE} shows it")
+        say(
+            f"channel {each.channel} of {each.stage} responds most to {', '.join(one.path for one in each.likings[:3])}"
+        )
+    say(f"everything is in {values['folder']}; open {PAGE_FILE} to see it")
 
 
 def _numbers(given: str) -> list[int]:

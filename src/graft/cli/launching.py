@@ -122,7 +122,7 @@ class _Restarts(logging.Handler):
             return
         self._done += 1
         code, rank = (int(str(each)) for each in tuple(record.args or ())[:2])
-        again = f"all are started again and go on (restart {self._done} of {self._most})"
+        again = f"all restart and continue (restart {self._done} of {self._most})"
         note(f"process {rank} ended by {_how(code)}: {again}")
 
 
@@ -135,8 +135,8 @@ def _ended(error: object, processes: int, max_restarts: int) -> GraftError:
     rank, failure = min(failures.items(), key=lambda each: each[1].timestamp)
     times = f" after {counted(max_restarts, 'restart')}" if max_restarts else ""
     return GraftError(
-        f"expected {processes} processes to train to the end, got process {rank} ended by {_how(failure.exitcode)}"
-        f"{times}: go on with --resume and the run's folder, with as many processes as you like"
+        f"expected {processes} processes to train to the end, got process {rank} ended by "
+        f"{_how(failure.exitcode)}{times}: continue with `--resume RUN`, with any number of processes"
     )
 
 

@@ -139,7 +139,7 @@ def _plot(names: Iterable[str], path: Path, quiet: bool) -> None:
     ]
     if not points:
         raise InputError(
-            f"expected for --plot an architecture with a published top-1 error on ImageNet, got {', '.join(names)}: "
+            f"expected an architecture with a published top-1 error on ImageNet for --plot, got {', '.join(names)}: "
             "name one, or leave out all names"
         )
     _write(path, draw_chart(points, path.suffix), quiet)
@@ -268,7 +268,7 @@ def _print_totals(
         say(f"cut {cut}: {table.trainable_params:,} parameters train")
         say(
             f"a training step of {batch_size} with AdamW holds {in_bytes(step.peak('adamw'))} at once: "
-            f"{in_bytes(step.parameters)} of weights, {in_bytes(step.optimizer_state('adamw'))} of AdamW's, "
+            f"{in_bytes(step.parameters)} of weights, {in_bytes(step.optimizer_state('adamw'))} of AdamW state, "
             f"{in_bytes(step.working)} of activations and gradients"
         )
 

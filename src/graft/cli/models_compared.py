@@ -41,7 +41,7 @@ LABELS = (
     ("activations, bytes", "activation_bytes"),
     ("layers with weights", "weight_layers"),
     ("last map", "last_map"),
-    ("a pixel of it sees, px", "receptive_field"),
+    ("its receptive field, px", "receptive_field"),
     ("published top-1, %", "top1"),
     ("published top-5, %", "top5"),
     ("measured by", "protocol"),

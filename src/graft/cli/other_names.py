@@ -32,8 +32,8 @@ RENAMED = {
 }
 # Options that graft does not need.
 NEEDLESS = {
-    "--data": "the data are the argument without a name",
-    "--data-dir": "the data are the argument without a name",
+    "--data": "the data are a positional argument",
+    "--data-dir": "the data are a positional argument",
     "--device": "a GPU is used if there is one, and CUDA_VISIBLE_DEVICES chooses which",
     "--gpus": "a GPU is used if there is one, and CUDA_VISIBLE_DEVICES chooses which",
     "--nc": "the classes are those of the data",
@@ -46,13 +46,13 @@ NEEDLESS = {
 
 # What to say to more places than a command takes.
 ONE_PLACE = {
-    "audit": "it takes the images alone: splits that lie apart are given with --val and --test",
-    "compare": "it takes images alone and trains on them: `graft report A B` compares two runs, and `graft evaluate A "
+    "audit": "it takes only the images: give images of other splits with --val and --test",
+    "compare": "it takes only images and trains on them: `graft report A B` compares two runs, and `graft evaluate A "
     "B DATA` measures both on the same images",
-    "train": "it takes the images alone: splits that lie apart are given with --val and --test",
+    "train": "it takes only the images: give images of other splits with --val and --test",
 }
 RESUMED = (
-    "--resume takes the run alone: `graft train --resume RUN`; where the data have moved, `graft train DATA --resume "
+    "--resume takes only the run: `graft train --resume RUN`; if the data have moved, `graft train DATA --resume "
     "--out RUN`"
 )
 

@@ -36,9 +36,13 @@ ArchOption = Annotated[str | None, typer.Option("--arch", help="Architecture of 
 ImageSizeOption = Annotated[int | None, typer.Option("--image-size", help="Side of the network's input in pixels.")]
 MeanOption = Annotated[
     str | None,
-    typer.Option("--mean", help="Mean of pixels from 0 to 1 that a weight file was trained with, such as 0.5,0.5,0.5."),
+    typer.Option(
+        "--mean", help="Pixel mean, on a scale from 0 to 1, that a weight file was trained with, such as 0.5,0.5,0.5."
+    ),
 ]
-StdOption = Annotated[str | None, typer.Option("--std", help="Deviation of these pixels, such as 0.5,0.5,0.5.")]
+StdOption = Annotated[
+    str | None, typer.Option("--std", help="Standard deviation of these pixels, such as 0.5,0.5,0.5.")
+]
 ResizeOption = Annotated[
     str | None, typer.Option("--resize", help="How to make images square: crop, letterbox or squash.")
 ]
@@ -102,8 +106,8 @@ def writing_result() -> Iterator[None]:
         raise
     except OSError as error:
         raise GraftError(
-            f"expected to write the result to stdout, got {error.strerror or error}: make room there; what is kept in "
-            "files is there"
+            f"expected to write the result to stdout, got {error.strerror or error}: free space there; files that "
+            "were written are kept"
         ) from None
 
 
@@ -126,7 +130,7 @@ def say_page(page: Path, before: str = "") -> None:
 def say_robustness(held: dict[str, Any]) -> None:
     """Print how a classifier holds up on corrupted images, from the values of `Robustness.to_dict`."""
     of, clean = counted(held["n"], "image"), in_percent(held["clean"])
-    say(f"corrupted: {in_percent(held['mean'])} of {of}, as they are {clean}; worst first")
+    say(f"corrupted: {in_percent(held['mean'])} of {of}, uncorrupted {clean}; worst first")
     for name, mean in held["by_corruption"].items():
         rows = [in_percent(row["top1"], 0) for row in held["rows"] if row["corruption"] == name]
         say(f"  {name}: {in_percent(mean)} (by severity {', '.join(rows)})")
@@ -139,7 +143,7 @@ def open_page(page: Path, quiet: bool = False) -> None:
     with suppress(OSError, webbrowser.Error):
         if webbrowser.open(page.absolute().as_uri()):
             return
-    note(f"no browser was found to open {page} with", quiet)
+    note(f"no browser was found to open {page}", quiet)
 
 
 def show(table: Table | RichTable) -> None:

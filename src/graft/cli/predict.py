@@ -69,8 +69,8 @@ def predict(
     recall: Annotated[
         str | None,
         typer.Option(
-            help="Answer with a class from the probability on at which this share of its images is found, such as "
-            "defect=95%.",
+            help="Answer with a class as soon as its probability is high enough to find this share of its images, "
+            "such as defect=95%.",
         ),
     ] = None,
     engine: Annotated[
@@ -138,8 +138,8 @@ def predict(
     views = Views.named(tta)
     if len(views) > 1 and any(value not in (None, False) for value in promises.values()):
         raise InputError(
-            "expected --error-budget, --sets, --recall and --abstain without --tta, got both: what they promise was "
-            "found with one view of each image, so leave --tta out"
+            "expected --error-budget, --sets, --recall and --abstain without --tta, got both: their promises were "
+            "measured with one view of each image, so leave --tta out"
         )
     classifier = load(run, engine=engine, precision=precision, singles=watch is not None)
     rule = classifier.rule(**promises)
@@ -148,7 +148,7 @@ def predict(
     if out is not None and done:
         known = check_remembered(out, work.job_of(run, classifier, wanted))
         rows = work.check_finished(out, chosen, gather(images, read_names(sys.stdin.buffer, null), some_missing=True))
-        unknown = "" if known else " (of which model and options is not recorded)"
+        unknown = "" if known else " (which model and options wrote them is not recorded)"
         note(f"{out} has a row for each of {counted(rows, 'image')}{unknown}: nothing is left to do", quiet)
         return
     # Predictions printed to the terminal show the progress themselves, and a bar would interleave with them.
@@ -163,11 +163,11 @@ def predict(
         given = gather(images, read_names(sys.stdin.buffer, null), reporter, some_missing=True)
         count = work.predict(classifier, given, wanted, job, resume=resume, overwrite=overwrite, reporter=reporter)
     if count.with_nul:
-        note("names on stdin have NUL in them, as those of find -print0: add -0 to read each up to there", quiet)
+        note("names on stdin contain NUL characters, as find -print0 writes them: add -0 to split them there", quiet)
     if count.done and count.failed == count.done:
         raise GraftError(
-            f"expected images, got {counted(count.failed, 'file')} of which none could be decoded: see the output for "
-            "the reasons"
+            f"expected images, got {counted(count.failed, 'file')}, none of which could be decoded: see the output "
+            "for the reasons"
         )
     if not count.done:
         note("no images were named on stdin", quiet)
@@ -227,7 +227,7 @@ def _gain(run: str, classifier: Classifier, views: Views) -> str:
     try:
         return str(measured_gain(run, classifier, views))
     except GraftError as error:
-        return f"what it is worth cannot be measured here ({error})"
+        return f"its gain cannot be measured here ({error})"
 
 
 def _check_outside(out: Path, images: list[str]) -> None:

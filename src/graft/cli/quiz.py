@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from graft.workflows.question import Question
     from graft.workflows.quiz import Answered
 
-HOW = "enter your answer, ? to be told it, or q to stop"
+HOW = "enter your answer, ? to see it, or q to stop"
 SKIP, STOP = "?", "q"
 
 

@@ -77,7 +77,7 @@ def train(
     precision: PrecisionOption = "auto",
     deterministic: Annotated[
         bool,
-        typer.Option("--deterministic", help="Make the model reproducible to the bit on another day; slower on a GPU."),
+        typer.Option("--deterministic", help="Make training reproducible bit for bit; slower on a GPU."),
     ] = False,
     threads: Annotated[int | None, typer.Option(help="Number of compute threads, with --deterministic.")] = None,
     arch: ArchOption = None,
@@ -167,7 +167,7 @@ def train(
         bool,
         typer.Option(
             "--refit/--no-refit",
-            help="Finally train on all images if graft set val aside itself, after measuring on it.",
+            help="After measuring, train again on all images if graft set val aside itself.",
         ),
     ] = True,
     seed: Seed = 0,
@@ -184,7 +184,7 @@ def train(
 
     if resume and contact_sheet is not None:
         raise InputError(
-            f"expected no --contact-sheet with --resume, got {contact_sheet}: it is drawn as a run begins, so leave "
+            f"expected no --contact-sheet with --resume, got {contact_sheet}: it is drawn when a run begins, so leave "
             "it out"
         )
     if not launched():

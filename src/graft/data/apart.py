@@ -41,8 +41,8 @@ def check_apart(path: str | Path, apart: Mapping[str, str | Path]) -> None:
         before = seen.setdefault(expanded(given).resolve(), f"--{split}")
         if before != f"--{split}":
             raise InputError(
-                f"expected other images for --{split} than for {before}, got {str(given)!r} for both: give those of "
-                f"{split}, or leave --{split} out"
+                f"expected different images for --{split} and for {before}, got {str(given)!r} for both: give those "
+                f"of {split}, or leave --{split} out"
             )
 
 
@@ -113,7 +113,7 @@ def _notes(files: list[Path], read: list[Understood]) -> list[str]:
     labels = [each.used.get("label", "") for each in read]
     if len(set(map(str.casefold, labels))) > 1:
         shown = ", ".join(f"{column} of {file.name}" for file, column in zip(files, labels, strict=True))
-        notes.insert(0, f"labels are those in {shown}, which are called differently: check that they mean the same")
+        notes.insert(0, f"labels are those in {shown}, which have different names: check that they mean the same")
     return notes
 
 
@@ -129,9 +129,9 @@ def check_splits(name: str, own: Iterable[str], apart: Mapping[str, str]) -> Non
     for split in own:
         if split in apart:
             raise DataError(
-                f"expected images of {split} in {name} or in {apart[split]}, got some in both: leave --{split} out for "
-                f"those of {name}, or for those of {apart[split]} give the images of {TRAIN} alone as DATA, of a table "
-                "with --split-column none"
+                f"expected images of {split} in {name} or in {apart[split]}, got some in both: to use those of "
+                f"{name}, leave --{split} out; to use those of {apart[split]}, give only the images of {TRAIN} as "
+                "DATA (for a table, with --split-column none)"
             )
 
 
@@ -184,7 +184,7 @@ def join_apart(whole: Dataset, apart: Mapping[str, Dataset]) -> Dataset:
 
 
 def note_on_ungrouped(splits: Sequence[str]) -> str:
-    return f"images of {' and '.join(splits)} come without groups: each is one of its own"
+    return f"images of {' and '.join(splits)} come without groups: each image is its own group"
 
 
 def _place(split: str) -> int:

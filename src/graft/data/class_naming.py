@@ -34,14 +34,14 @@ def with_usual_names(dataset: Dataset) -> Dataset:
     if len(set(composed)) < len(composed):
         several = sorted(name for name, times in Counter(composed).items() if times > 1)
         notes.append(
-            f"{counted(len(several), 'class is', 'classes are')} spelled in two forms of Unicode, NFC and NFD, and was "
-            f"read as one class each: {', '.join(map(shortened, several[:3]))}"
+            f"{counted(len(several), 'class is', 'classes are')} spelled in two forms of Unicode, NFC and NFD, which "
+            f"were read as one: {', '.join(map(shortened, several[:3]))}"
         )
     if words:
         shown = ", ".join(f"{number} is {word!r}" for number, word in list(words.items())[:3])
         notes.append(
-            f"{counted(len(words), 'class', 'classes')} named by WordNet ids are called what they name "
-            f"({shown}{', …' if len(words) > 3 else ''})"
+            f"{counted(len(words), 'class', 'classes')} named by WordNet ids: the names that these stand for are used "
+            f"instead ({shown}{', …' if len(words) > 3 else ''})"
         )
     called = {name: words.get(plain, plain) for name, plain in zip(dataset.classes, composed, strict=True)}
     return renamed(dataset, called, *notes)

@@ -100,7 +100,7 @@ def without_faults(dataset: Dataset, findings: Iterable[Fault], more: Iterable[s
         notes.append(f"{len(dropped):,} of {counted(len(whole), 'image')} left out: the audit found them at fault")
     spared = [each.kind for each in findings if each.images and each.kind in DROPPABLE and each.kind not in more]
     if spared:
-        notes.append(f"found and kept, since they were not asked to be dropped: {', '.join(dict.fromkeys(spared))}")
+        notes.append(f"found but kept, as they are not among the findings to drop: {', '.join(dict.fromkeys(spared))}")
     return replace(dataset, splits=parts, notes=(*dataset.notes, *notes), left_out={**dataset.left_out, **dropped})
 
 

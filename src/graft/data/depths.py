@@ -41,8 +41,8 @@ def note_on_strange_levels(levels: Levels) -> str:
     """Return the note on kinds of samples that a saved model was not trained on; `levels` are those of the images."""
     kinds = ", ".join(kind for kind, _, _ in levels)
     return (
-        f"the model was trained on no images with samples of {kinds}: they are read as usual for these, though they "
-        f"would be {described(levels)}"
+        f"the model was not trained on images with samples of {kinds}, so these are read with the usual levels; "
+        f"trained on these images, it would read {described(levels)}"
     )
 
 

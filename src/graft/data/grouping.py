@@ -44,7 +44,7 @@ def by_path(dataset: Dataset, rule: str) -> Dataset:
             f"expected --group to be 'folder', a column of the manifest or a regular expression that matches paths, "
             f"got {rule!r}, which matches none of {len(dataset):,}: correct it or leave it out"
         )
-    notes = (f"--group matches {len(dataset) - alone:,} of {len(dataset):,} paths; each other image is on its own",)
+    notes = (f"--group matches {len(dataset) - alone:,} of {len(dataset):,} paths; every other image is its own group",)
     names = tuple("" if name.startswith("\0") else name for name in numbers)
     return replace(dataset, splits=splits, notes=dataset.notes + (notes if alone else ()), group_names=names)
 

@@ -29,8 +29,8 @@ def texts_of(labels: Any) -> list[str]:
     if isinstance(labels, unordered) or not isinstance(labels, Iterable) or getattr(labels, "ndim", 1) != 1:
         shape = getattr(labels, "shape", None)
         raise DataError(
-            f"expected a label for each image, as a list of texts or whole numbers, got {named(labels)}"
-            f"{'' if shape is None else f' of shape {tuple(shape)}'}: give one label for each image"
+            "expected a label for each image, as a list of strings or whole numbers, got "
+            f"{named(labels)}{'' if shape is None else f' of shape {tuple(shape)}'}: give one label for each image"
         )
     labels = list(labels)
     texts = [_label(label, number) for number, label in enumerate(labels)]
@@ -39,7 +39,7 @@ def texts_of(labels: Any) -> list[str]:
         # Python equates True with 1, so it is unknown whether they mean the same class.
         raise DataError(
             f"expected labels of one kind, got {texts[truths.index(True)]} and {texts[truths.index(False)]}: give all "
-            "as truths, as numbers or as texts"
+            "as booleans, as numbers or as strings"
         )
     return texts
 
@@ -72,7 +72,7 @@ def named_by(labels: Any, classes: Sequence[str]) -> tuple[list[str], list[str]]
     notes = []
     if without:
         shown = first_few(without, 6)
-        notes.append(f"no image is of {shown}, which the classes name: the classes are those of the images")
+        notes.append(f"no image is of {shown}, which the list of classes names: only classes that have images are used")
     return [names[int(text)] for text in texts], notes
 
 
@@ -135,6 +135,6 @@ def _label(label: Any, number: int) -> str:
             "graft.Dataset.from_arrays(images, labels, multi_label=True)"
         )
     raise DataError(
-        f"expected a text or a whole number as the label of image {number}, got {label!r}: give it one, or leave the "
-        "image out"
+        f"expected a string or a whole number as the label of image {number}, got {label!r}: give it one, or leave "
+        "the image out"
     )

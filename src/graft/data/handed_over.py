@@ -73,7 +73,7 @@ class HandedOver:
         """Return the encoded image or its pixels. Raises OSError, ImageError."""
         thing = self.things[row]
         if isinstance(thing, str) and not thing:
-            raise ImageError("expected the path of an image, got an empty text: name a file")
+            raise ImageError("expected the path of an image, got an empty string: name a file")
         if isinstance(thing, str | os.PathLike):
             return one_image(os.fsdecode(thing)).read(0)
         if isinstance(thing, ImageError):
@@ -115,14 +115,14 @@ def from_arrays(
             raise DataError(f"expected several images, each {ACCEPTED}, got {named(images)}: give a list of them")
         images = list(images)
         notes.append(
-            f"{counted(len(images), 'image')} came from what can be gone through once: they are kept in memory, and a "
-            "second use needs the Dataset, or a list"
+            f"{counted(len(images), 'image')} came from an iterator, which can be read only once: they are kept in "
+            "memory; to use them again, pass the Dataset, or a list"
         )
     things = _things(images)
     if len(things) != len(labels):
         raise DataError(
             f"expected a label for each of {counted(len(things), 'image')}, got {counted(len(labels), 'label')}: give "
-            "as many of one as of the other"
+            "as many labels as images"
         )
     if not things:
         raise DataError("expected images and labels, got none: give some")
@@ -208,15 +208,15 @@ def from_torch(dataset: Any, *, name: str | None = None) -> Dataset:
     """See `Dataset.from_torch`."""
     if not (hasattr(dataset, "__getitem__") and hasattr(dataset, "__len__")):
         raise DataError(
-            f"expected a dataset of torch that has a length and gives (image, label) by number, got {named(dataset)}: "
+            f"expected a torch dataset that has a length and gives (image, label) by number, got {named(dataset)}: "
             "give one of these, or lists to Dataset.from_arrays"
         )
     pairs = [dataset[number] for number in range(len(dataset))]
     odd = next((number for number, pair in enumerate(pairs) if not isinstance(pair, tuple | list) or len(pair) < 2), -1)
     if odd >= 0:
         raise DataError(
-            f"expected (image, label) for each number of the dataset of torch, got {named(pairs[odd])} for {odd}: "
-            "give lists to Dataset.from_arrays"
+            f"expected (image, label) for each number of the torch dataset, got {named(pairs[odd])} for {odd}: give "
+            "lists to Dataset.from_arrays"
         )
     images, labels = [pair[0] for pair in pairs], texts_of([pair[1] for pair in pairs])
     known = _classes_of(dataset)
@@ -293,7 +293,7 @@ def _groups(groups: Any, count: int) -> tuple[tuple[str, ...], np.ndarray | None
     if odd is not None or len(cells) != count:
         came = counted(len(cells), "group") if odd is None else named(odd)
         raise DataError(
-            f"expected a group for each of {counted(count, 'image')}, got {came}: give a text or number each"
+            f"expected a group for each of {counted(count, 'image')}, got {came}: give a string or number for each"
         )
     return numbered_groups(_text_table({"group": cells}, "these images")["group"])
 
@@ -308,7 +308,7 @@ def _weights(weights: Any, count: int) -> np.ndarray | None:
         raise DataError(f"expected a number as the weight of each image, got {named(weights)}: give numbers") from None
     if found.shape != (count,):
         raise DataError(
-            f"expected a weight for each of {counted(count, 'image')}, got shape {found.shape}: give one each"
+            f"expected a weight for each of {counted(count, 'image')}, got shape {found.shape}: give one for each"
         )
     single, image = as_weights(found)
     if image is not None:

@@ -42,7 +42,7 @@ def with_label_sets(dataset: Dataset) -> Dataset:
     splits = {name: replace(images, labels=table[images.labels]) for name, images in dataset.splits.items()}
     notes = [*dataset.notes]
     if separator:
-        notes.append(f"labels are parted at {separator!r} where a cell has several")
+        notes.append(f"labels are split at {separator!r} where a cell has several")
     if () in number:
         without = sum(int((images.labels == number[()]).sum()) for images in splits.values())
         notes.append(f"{counted(without, 'image has', 'images have')} no label: an example of none of the classes")

@@ -273,7 +273,7 @@ def _written(dataset: Dataset) -> Dataset:
     twice = next((name for name, times in Counter(classes).items() if times > 1), None)
     if twice is not None:
         raise DataError(
-            f"expected classes that are written differently, got two that are written {twice}: rename one of them"
+            f"expected classes with different names, got two that are both written {twice}: rename one of them"
         )
     return replace(
         dataset,

@@ -59,7 +59,7 @@ def with_validation(dataset: Dataset, seed: int = 0, fraction: float = VAL_FRACT
     left_out = dict(dataset.left_out)
     for name, images in splits.items():
         if name not in (TRAIN, VAL, TEST) and len(images):
-            why = f"split {name!r} is none of train, val and test"
+            why = f"split {name!r} is not train, val or test"
             notes.append(f"{why}: {counted(len(images), 'image was', 'images were')} left out")
             left_out |= {images.name(index): why for index in range(len(images))}
     order = [name for name in (TRAIN, VAL, TEST) if name in splits and len(splits[name])]
@@ -250,19 +250,19 @@ def _varied(dataset: Dataset) -> Dataset:
     always = [name for name, share in zip(dataset.classes, matrix.mean(0), strict=True) if share == 1]
     if len(always) == len(dataset.classes):
         raise DataError(
-            f"expected labels that some images of {dataset.name} have and others have not, got "
+            f"expected labels that some images of {dataset.name} have and others do not, got "
             f"{', '.join(map(repr, always[:6])) or 'none'} for every one: add other images"
         )
     if not always:
         return dataset
-    note = f"every image to train on is labelled {', '.join(map(repr, always[:6]))}: nothing is learned of that"
+    note = f"every image to train on is labelled {', '.join(map(repr, always[:6]))}: nothing can be learned about that"
     return replace(dataset, notes=(*dataset.notes, note))
 
 
 def _single_images(dataset: Dataset) -> list[str]:
     sizes = counts(dataset.splits[TRAIN], dataset.classes, dataset.label_sets)
     single = [name for name, size in sizes.items() if size == 1]
-    return [f"only one image to train on: {', '.join(repr(name) for name in single)}"] if single else []
+    return [f"classes with only one image to train on: {', '.join(repr(name) for name in single)}"] if single else []
 
 
 def _missing(dataset: Dataset) -> list[str]:

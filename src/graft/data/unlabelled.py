@@ -100,7 +100,7 @@ def _of_files(place: Path, files: pyarrow.LargeBinaryArray, source: Source, repo
                 "check the path, or name the files themselves"
             )
         what = counted(
-            int(others.sum()), "file that is named as no image was", "files that are named as no images were"
+            int(others.sum()), "file that is not named like an image was", "files that are not named like images were"
         )
         reporter.note(f"{place}: {what} passed over ({named})")
     return _all_of(source).take(np.flatnonzero(~others))

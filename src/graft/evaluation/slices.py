@@ -83,11 +83,11 @@ def why_no_parts(count: int) -> str:
     """Say in a sentence why no parts of `count` images were compared."""
     if count < FEWEST_WITH_ENDS:
         return (
-            f"too few images to compare parts of them: there are {count:,}, and it takes {FEWEST_WITH_ENDS}, or a "
-            f"folder or group of {FEWEST_IN_SLICE} beside {FEWEST_IN_SLICE} others"
+            f"too few images to compare slices of them: there are {count:,}, and at least {FEWEST_WITH_ENDS}, or a "
+            f"folder or group of {FEWEST_IN_SLICE} beside {FEWEST_IN_SLICE} others, are needed"
         )
     return (
-        "no parts of the images to compare: they hardly differ in size, brightness or blur, and no folder or group "
+        "no slices of the images to compare: they hardly differ in size, brightness or blur, and no folder or group "
         f"has {FEWEST_IN_SLICE} images and leaves as many"
     )
 

@@ -92,7 +92,7 @@ def _evidence(classifier: Classifier, dataset: Dataset, images: Images, answers:
     to_compute = sum(len(rows[name]) for name in training if not kept[name])
     if not classifier.has(seconds_each * to_compute):
         return Evidence(
-            maps, note="There was no time for all maps and the nearest training images: `graft report` makes them."
+            maps, note="There was no time for all maps and the nearest training images: `graft report` adds them."
         )
     compared = {name: images.take(rows[name]) for name, images in training.items()}
     rows_shown = np.array(indices, dtype=np.int64)
@@ -104,7 +104,9 @@ def _evidence(classifier: Classifier, dataset: Dataset, images: Images, answers:
             indices[at]: tuple(replace(each, index=int(rows[each.split][each.index])) for each in found)
             for at, found in enumerate(nearest)
         },
-        None if among == number else f"The nearest are those of {among:,} training images, drawn of {number:,}.",
+        None
+        if among == number
+        else f"The nearest were looked for among {among:,} training images, drawn from {number:,}.",
     )
 
 

@@ -78,7 +78,7 @@ class Explanation:
         if faithful is None or sensitive is None:
             return "the map was not tested"
         if self.tells:
-            return "the map passes its tests: what it marks is what this answer rests on, be it right or wrong"
+            return "the map passes its tests: what it marks is what this answer rests on, whether right or wrong"
         reasons = []
         if not faithful.passed:
             reasons.append(
@@ -88,7 +88,7 @@ class Explanation:
             )
         if not sensitive.passed:
             reasons.append("it stays much the same when the weights are randomised")
-        return f"the map fails its tests and says nothing of this answer: {' and '.join(reasons)}"
+        return f"the map fails its tests and says nothing about this answer: {' and '.join(reasons)}"
 
     def to_dict(self) -> dict[str, Any]:
         """Return the JSON form, with the map as means over `cells` of the image, from its top left."""

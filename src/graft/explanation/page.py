@@ -77,8 +77,8 @@ def _tests(found: Explanation) -> list[str]:
         f"{faithful.deletion:.1f} in the order of the map and {faithful.deletion_random:.1f} in random order; on the "
         f"way back {faithful.insertion:.1f} and {faithful.insertion_random:.1f}; {faithful.beaten} of "
         f"{faithful.orders} random orders are beaten.",
-        f"With weights randomised from the head down the map correlates with itself by {sensitive.alike:.2f} on "
-        "average.",
+        f"With weights randomised from the head down, the map correlates with the original by {sensitive.alike:.2f} "
+        "on average.",
     ]
 
 
@@ -92,11 +92,13 @@ def maps_figure(maps: FeatureMaps) -> Figure:
 def filters_section(before: np.ndarray | None, after: np.ndarray) -> Section:
     """Show the first layer's filters (n, inputs, h, w), and those of the base if known and of the same shape."""
     count, inputs, height, width = after.shape
-    sentences = [f"{count} filters of {inputs} x {height} x {width}; of each the largest weight has the full colour."]
+    sentences = [f"{count} filters of {inputs} x {height} x {width}; the largest weight of each has the full colour."]
     figures = [Figure(tiled(filters_as_pixels(after), 8), "filters", "after training")]
     moved = filters_moved(before, after)
     if before is not None and moved is not None:
-        sentences.append(f"Training moved them by {moved:.1%} of their length." if moved else "Training left them.")
+        sentences.append(
+            f"Training moved them by {moved:.1%} of their length." if moved else "Training did not change them."
+        )
         figures.insert(0, Figure(tiled(filters_as_pixels(before), 8), "filters", "before training"))
     return Section("Filters of the first layer", tuple(sentences), tuple(figures))
 
@@ -104,8 +106,8 @@ def filters_section(before: np.ndarray | None, after: np.ndarray) -> Section:
 def similarity_section(similarity: Similarity, other: str) -> Section:
     """Return a table of each stage's similarity to its counterpart, or to all other stages if they differ."""
     sentences = (
-        f"How alike the stages of this network and of {other} see {similarity.n:,} images: 1 is the same but for a "
-        "rotation and a scale, 0 nothing in common (linear CKA, unbiased). Where it falls, features become specific.",
+        f"How similarly the stages of this network and of {other} see {similarity.n:,} images: 1 is the same up to "
+        "rotation and scale, 0 nothing in common (linear CKA, unbiased). Where it falls, features become specific.",
     )
     if similarity.stages == similarity.other_stages:
         alike = [(name, f"{similarity.values[at, at]:.2f}") for at, name in enumerate(similarity.stages)]

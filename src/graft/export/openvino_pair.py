@@ -52,8 +52,8 @@ def read_pair(file: Path) -> Any:
     model = core().read_model(graph, weights)
     if model.has_rt_info([DIGEST]) and model.get_rt_info([DIGEST]).astype(str) != _digest(weights):
         raise WeightsError(
-            f"expected in {beside.name} the weights that {file.name} was written with, got "
-            "others, as a copy or an export that was interrupted leaves them: copy both again, or export the run again"
+            f"expected {beside.name} to hold the weights that {file.name} was written with, got others, as an "
+            "interrupted copy or export leaves them: copy both again, or export the run again"
         )
     return model
 

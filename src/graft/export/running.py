@@ -27,9 +27,7 @@ class Exported:
 def open_exported(path: Path) -> Exported:
     """Open the file at `path`, which ends in .onnx or .xml. Raises WeightsError for one that graft did not write."""
     if not path.is_file():
-        raise InputError(
-            f"expected a file of ONNX or OpenVINO, got {str(path)!r}, which does not exist: check the path"
-        )
+        raise InputError(f"expected an ONNX or OpenVINO file, got {str(path)!r}, which does not exist: check the path")
     return _OPENERS[path.suffix.lower()](path)
 
 

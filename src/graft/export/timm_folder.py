@@ -57,8 +57,8 @@ def name_for_timm(saved: SavedModel) -> tuple[str, dict[str, Any]]:
     if saved.thresholds is not None:
         # timm has no place for thresholds, and users of its networks apply a softmax.
         raise InputError(
-            "expected a run of one label for each image for --format timm, got one of several, of which timm would "
-            f"make one: {INSTEAD}"
+            "expected a run that gives each image one label for --format timm, got one that gives several, of which "
+            f"timm would keep one: {INSTEAD}"
         )
     if network.config.head != LAST:
         raise InputError(
@@ -67,13 +67,13 @@ def name_for_timm(saved: SavedModel) -> tuple[str, dict[str, Any]]:
         )
     if network.config.channels not in (1, 3):
         raise InputError(
-            f"expected a network of grey or color images to export, got one of {network.config.channels} channels: use "
-            "it through graft"
+            f"expected a network for grey or color images to export, got one for {network.config.channels} channels: "
+            "use it through graft"
         )
     if any(len(of_class) > 1 for of_class in saved.outputs or ()):
         raise InputError(
-            "expected one output of the network for each class for --format timm, got classes that several count for: "
-            f"{INSTEAD}"
+            "expected one output of the network for each class for --format timm, got classes that several outputs "
+            f"count for: {INSTEAD}"
         )
     return _called(network.config)
 

@@ -121,7 +121,7 @@ def _choose(engine: str, precision: str) -> Choice:
         )
     if engine != "openvino" and torch.cuda.is_available():
         bfloat16 = precision == "bfloat16" or (precision == "auto" and torch.cuda.is_bf16_supported())
-        return Choice("torch", "bfloat16" if bfloat16 else "float32", "cuda", "an accelerator is at hand")
+        return Choice("torch", "bfloat16" if bfloat16 else "float32", "cuda", "an accelerator is available")
     bfloat16 = precision == "bfloat16" or (precision == "auto" and processor_has_bfloat16())
     chosen: Precision = "bfloat16" if bfloat16 else "float32"
     if engine == "openvino" or (engine == "auto" and openvino_installed()):

@@ -273,8 +273,8 @@ def _compute_together(
         if needed > IN_MEMORY_BYTES:
             raise _no_room(2 * needed, path, error) from None
         reporter.note_once(
-            f"the cache in {path.parent} cannot be written ({error.strerror or error}), so this process computes alone "
-            "what others compute as well: make room there, or set GRAFT_CACHE to a folder that can be written"
+            f"the cache in {path.parent} cannot be written ({error.strerror or error}), so this process recomputes "
+            "what others compute as well: free space there, or set GRAFT_CACHE to a folder that can be written"
         )
         return None
     return _just_written(path, reporter)
@@ -291,8 +291,8 @@ def _just_written(path: Path, reporter: Reporter) -> Activations:
     found = read_entry(path, reporter)
     if found is None:
         raise GraftError(
-            f"expected the activations just written to {path}, got others or none: see whether the disk is sound and "
-            "whether something else deletes them"
+            f"expected the activations just written to {path}, got others or none: check the disk, and whether "
+            "another program deletes files there"
         )
     return replace(found, cached=False)
 

@@ -144,8 +144,8 @@ def _sample(section: nn.Module, preprocessing: Preprocessing, batch: int) -> Sam
         expected = section(normalise(torch.from_numpy(pixels[-1:]), preprocessing))[0].double()
     if not expected.isfinite().all():
         raise WeightsError(
-            "expected weights with which a network computes finite numbers, got some that make NaN or infinity of an "
-            "image of noise: use the weights of another file or an earlier checkpoint"
+            "expected weights that give finite numbers, got some that give NaN or infinity for an image of noise: "
+            "use another weight file or an earlier checkpoint"
         )
     return Sample(pixels, expected)
 

@@ -117,7 +117,7 @@ def _compute_together(work: Work, compute: Compute, reporter: Reporter, tell: Ca
                     _join(work, reporter)
                     claims.release(ENTRY)
             else:
-                reporter.note_once("waiting for other processes, which compute the last of the activations")
+                reporter.note_once("waiting for other processes, which are computing the last activations")
             if not work.path.exists():
                 time.sleep(LOOK_SECONDS)
     _take_away(work.folder)

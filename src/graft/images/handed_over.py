@@ -13,8 +13,8 @@ from graft.errors import ImageError
 from graft.images.rgb import is_deep, to_rgb
 
 ACCEPTED = (
-    "a path, the bytes of a file, pixels (H, W), (H, W, 3) or (H, W, 4) that are uint8 or floats from 0 to 1, a tensor "
-    "(3, H, W) of these, gray pixels (H, W) of uint16, an open file or an image of PIL"
+    "a path, the bytes of a file, pixels (H, W), (H, W, 3) or (H, W, 4) that are uint8 or floats from 0 to 1, a "
+    "tensor (3, H, W) of these, gray pixels (H, W) of uint16, an open file or a PIL image"
 )
 # File formats, by Pillow's mode, that keep samples deeper than 8 bits unchanged; TIFF for the other modes.
 _DEEP_FORMS = {"I;16": "PNG"}
@@ -67,7 +67,9 @@ def taken_in(thing: Any) -> Any:
         reason = str(error) or type(error).__name__
         raise ImageError(f"expected an open file that can be read, got {reason}: open it again") from None
     if not isinstance(data, bytes | bytearray | memoryview):
-        raise ImageError(f'expected a file that was opened with "rb", got one that gives {named(data)}: open it so')
+        raise ImageError(
+            f'expected a file that was opened with "rb", got one that gives {named(data)}: open it that way'
+        )
     return bytes(data)
 
 
@@ -147,7 +149,7 @@ def _channels_last(tensor: Any) -> np.ndarray:
 
 def _of_pil(image: Image.Image) -> bytes | np.ndarray:
     if not all(image.size):
-        raise ImageError(f"expected an image of PIL with pixels, got {image.width} x {image.height}: leave it out")
+        raise ImageError(f"expected a PIL image with pixels, got {image.width} x {image.height}: leave it out")
     try:
         image.load()
         upright = ImageOps.exif_transpose(image)
@@ -159,6 +161,6 @@ def _of_pil(image: Image.Image) -> bytes | np.ndarray:
     except Exception as error:
         # Pillow has no single error type for a file that is damaged, or was closed before it was read.
         raise ImageError(
-            f"expected an image of PIL that can be read, got {type(error).__name__}"
-            f"{f' ({error})' if str(error) else ''}: open it again, or give its path"
+            f"expected a PIL image that can be read, got {type(error).__name__}{f' ({error})' if str(error) else ''}: "
+            "open it again, or give its path"
         ) from None

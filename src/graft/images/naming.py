@@ -15,13 +15,13 @@ _BEGINNINGS = (
     (b"%PDF-", "a PDF"),
     (b"%!PS", "PostScript"),
     (b"\xc5\xd0\xd3\xc6", "PostScript"),
-    (b"8BPS", "a document of Photoshop"),
+    (b"8BPS", "a Photoshop document"),
     (b"PK\3\4", "a zip archive"),
     (b"PK\5\6", "an empty zip archive"),
     (b"\x1f\x8b", "a gzip file"),
     (b"7z\xbc\xaf\x27\x1c", "a 7z archive"),
     (b"Rar!", "a RAR archive"),
-    (b"\x93NUMPY", "an array of numpy"),
+    (b"\x93NUMPY", "a NumPy array"),
     (b"\x89HDF\r\n\x1a\n", "an HDF5 file"),
     (b"v/1\1", "an OpenEXR image"),
     (b"#?RADIANCE", "a Radiance HDR image"),
@@ -32,14 +32,14 @@ _BEGINNINGS = (
     (b"BPG\xfb", "a BPG image"),
     (b"II\xbc", "a JPEG XR image"),
     (b"\0\0\1\0", "an icon (ICO)"),
-    (b"FUJIFILMCCD-RAW", "a camera's raw file"),
-    (b"IIRO", "a camera's raw file"),
-    (b"IIU\0", "a camera's raw file"),
-    (b"SQLite format 3", "a database of SQLite"),
+    (b"FUJIFILMCCD-RAW", "a camera raw file"),
+    (b"IIRO", "a camera raw file"),
+    (b"IIU\0", "a camera raw file"),
+    (b"SQLite format 3", "an SQLite database"),
     (b"PAR1", "a Parquet file"),
     (b"\x1aE\xdf\xa3", "a video"),
 )
-_FTYP = {b"crx ": "a camera's raw file", b"qt  ": "a video"}
+_FTYP = {b"crx ": "a camera raw file", b"qt  ": "a video"}
 # TIFF compressions that not every build of libtiff supports, and photometric kinds whose pixels are not yet colours.
 _PACKED = {33003: "JPEG 2000", 33005: "JPEG 2000", 34712: "JPEG 2000", 34887: "LERC", 34892: "lossy JPEG"}
 _PACKED |= {50001: "WebP", 50002: "JPEG XL", 52546: "JPEG XL", 22610: "JPEG XR", 34934: "JPEG XR"}
@@ -53,7 +53,7 @@ def pointer(data: bytes) -> str | None:
         of = f" to {int(size[1]):,} bytes that are not here" if size else ""
         return f"a Git LFS pointer{of}: run `git lfs pull` in the repository"
     if len(data) < 4096 and _ANNEX.match(data):
-        return "a pointer of git-annex: run `git annex get` in the repository"
+        return "a git-annex pointer: run `git annex get` in the repository"
     return None
 
 
@@ -100,7 +100,7 @@ def unread(name: str, data: bytes) -> str | None:
             entries = directories.read(directories.first)
             packed = _PACKED.get(directories.number(entries, 259, 1))
             if directories.number(entries, 262, 1) in _MOSAIC:
-                return "a camera's raw file"
+                return "a camera raw file"
             if packed is not None:
                 return f"a TIFF compressed as {packed}"
     return None

@@ -63,8 +63,8 @@ def perform(experiment: Experiment, conditions: Conditions) -> Record:
         )
     if conditions.data is None and experiment.needs_data:
         raise InputError(
-            f"expected --data for {experiment.name} ({experiment.data}), which graft does not carry, got none: name a "
-            "folder"
+            f"expected --data for {experiment.name} ({experiment.data}), which graft does not include, got none: name "
+            "a folder"
         )
     if conditions.data is not None and not conditions.data.exists():
         raise InputError(f"expected a folder for --data, got {conditions.data}, which does not exist: name another")
@@ -97,7 +97,9 @@ def recorded(folder: Path, name: str) -> dict[str, Any] | None:
     Raises InputError for a path that is not a folder, and for a file that `write` did not write.
     """
     if not folder.is_dir():
-        raise InputError(f"expected a folder of recorded figures for --out, got {folder}, which is none: name another")
+        raise InputError(
+            f"expected a folder of recorded figures for --out, got {folder}, which is not one: name another"
+        )
     for stem in (name, name + QUICK_ENDING):
         path = folder / f"{stem}.json"
         if path.is_file():

@@ -166,7 +166,7 @@ def both_towers(images: int, steps: int, seed: int) -> list[Compared]:
         except BrokenProcessPool:
             raise GraftError(
                 "expected two processes to hold a tower each, got one that died: each needs about 2 GiB of memory, so "
-                "make room and run it again"
+                "free some and run it again"
             ) from None
 
 

@@ -82,15 +82,15 @@ def rule_for(
         raise InputError("expected --sets with --sets-per-class, got none: add it, such as --sets 90%")
     if recall is not None and (error_budget is not None or sets is not None):
         raise InputError(
-            "expected --recall without --error-budget and --sets, got both: what these promise is of the likeliest "
-            "class, so leave one of them out"
+            "expected --recall without --error-budget and --sets, got both: the promises of these are about the "
+            "likeliest class, so leave one of them out"
         )
     if error_budget is None and sets is None and recall is None and not abstain:
         return NO_RULE
     if calibration is None:
         raise InputError(
-            "expected a classifier that keeps what its held-out images told, got one without, of an earlier version, "
-            "of too few images or not of graft: train it again, or leave --error-budget, --sets, --recall and "
+            "expected a classifier saved with its held-out results, got one without (of an earlier version, of too "
+            "few images, or not made by graft): train it again, or leave --error-budget, --sets, --recall and "
             "--abstain out"
         )
     return Rule(
@@ -115,7 +115,7 @@ def _threshold(calibration: Calibration, asked: float) -> float:
             else " (too many of the surest answers are wrong)"
         )
     raise InputError(
-        f"expected an error budget that held-out images show to be kept, got {100 * asked:.3g}%, which is not "
+        f"expected an error budget that the held-out images can guarantee, got {100 * asked:.3g}%, which is not "
         f"reachable with {independent(calibration.n if row is None else row.n, calibration.n)}{reason}: {instead}"
     )
 
@@ -125,7 +125,7 @@ def _sets(calibration: Calibration, asked: float, per_class: bool) -> np.ndarray
     if row is None:
         most = max(row.coverage for row in calibration.sets)
         raise InputError(
-            f"expected sets that hold the right class with a chance of {most} or less, got {asked}: lower it"
+            f"expected sets that contain the right class with a probability of {most} or less, got {asked}: lower it"
         )
     return np.array(row.per_class) if per_class else np.full(len(row.per_class), row.threshold)
 
@@ -160,7 +160,7 @@ def _favoured(calibration: Calibration, name: str, number: int, asked: float) ->
     # With a threshold of zero every image would get the class.
     if row is None or not least > 0:
         raise InputError(
-            f"expected a share of {name!r} that enough held-out images of this class show to be found, got "
+            f"expected a share of {name!r} that the held-out images of this class can guarantee to find, got "
             f"{100 * asked:.6g}%: lower it, or train with more images of it"
         )
     return number, least
@@ -169,7 +169,7 @@ def _favoured(calibration: Calibration, name: str, number: int, asked: float) ->
 def _domain(calibration: Calibration) -> Domain:
     if calibration.domain is None or calibration.domain.threshold is None:
         raise InputError(
-            "expected a classifier that keeps features of its training images for --abstain, got one without, an "
-            "exported file or one of too few images: use the run itself, or leave --abstain out"
+            "expected a classifier that keeps features of its training images for --abstain, got one without (an "
+            "exported file, or one of too few images): use the run itself, or leave --abstain out"
         )
     return calibration.domain

@@ -15,7 +15,7 @@ log = logging.getLogger("graft.serving")
 
 # The most bytes of a request's method, path and headers.
 MOST_HEAD = 2**16
-NO_REQUEST = "expected a request in HTTP/1.1, got what is none: see whether its headers hold control characters"
+NO_REQUEST = "expected a request in HTTP/1.1, got something else: check its headers for control characters"
 # Files that are open besides the connections.
 OTHER_FILES = 200
 
@@ -50,7 +50,9 @@ def connection_class(limits: Limits) -> type[HttpToolsProtocol]:
             if self._in_head and not (busy and self._began):
                 self._head_bytes += len(data)
                 if self._head_bytes > MOST_HEAD:
-                    self._refuse(Refusal(431, f"expected a head of at most {MOST_HEAD:,} bytes, got more: send fewer"))
+                    self._refuse(
+                        Refusal(431, f"expected a request head of at most {MOST_HEAD:,} bytes, got more: send fewer")
+                    )
             # After the head, the body or the answer is due; both have limits of their own.
             if busy:
                 self._stop_waiting()

@@ -16,13 +16,16 @@ _EXPLAIN = {
 }
 _EXPLANATION = {
     "type": "object",
-    "description": "Where the evidence lies, if it was asked for; not tested, as `graft explain` does.",
+    "description": "Where the evidence lies, if it was asked for; not tested, unlike the maps of `graft explain`.",
     "properties": {
         "class": _TEXT,
         "method": _TEXT,
         "stage": _TEXT,
         "cells": {"type": "array", "items": {"type": "array", "items": {"type": "number"}}},
-        "overlay": {**_TEXT, "description": "A JPEG as a data: address; orange speaks for the class, blue against."},
+        "overlay": {
+            **_TEXT,
+            "description": "A JPEG as a data: URL; orange marks evidence for the class, blue against it.",
+        },
         "error": _TEXT,
     },
 }
@@ -30,7 +33,7 @@ _BUDGET = {
     "type": "number",
     "exclusiveMinimum": 0,
     "exclusiveMaximum": 1,
-    "description": "The part of the answers that may be wrong; an image that would not keep it gets no label.",
+    "description": "The share of answers that may be wrong; an image that would exceed it gets no label.",
 }
 # What a request may ask for, for all its images.
 _WISHES = {"top": _TOP, "error_budget": _BUDGET, "explain": _EXPLAIN}
@@ -45,7 +48,7 @@ _PREDICTION = {
     "properties": {
         "path": {**_TEXT, "description": "The name of the file, or which image of the request it was."},
         "label": {"type": ["string", "null"]},
-        "abstained": {**_TEXT, "description": "Why there is no label, where an error budget was asked for."},
+        "abstained": {**_TEXT, "description": "Why there is no label, if an error budget was asked for."},
         "probability": {"type": "number"},
         "top": {"type": "array", "items": {"type": "array", "description": "A class and its probability."}},
         "explanation": _EXPLANATION,
@@ -69,11 +72,11 @@ _PREDICTED = {
 _WHY = {
     400: "The request is wrong, as the sentence says.",
     401: "The key is missing or wrong.",
-    403: "An address at a host that was not named, or a page of another origin.",
+    403: "An address at a host that is not allowed, or a page of another origin.",
     404: "No such model.",
     408: "The body did not come in time.",
     413: "Too many bytes or images.",
-    415: "No content type that is known.",
+    415: "The content type is not known.",
     422: "No image of the request could be decoded.",
     429: "The queue is full, or all requests together hold too many bytes: ask again after Retry-After.",
     500: "The image could not be computed.",

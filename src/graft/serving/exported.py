@@ -36,7 +36,7 @@ class ExportedClassifier(Classifier):
             self._calibration = Calibration.from_dict(facts.calibration, len(facts.classes))
         except ValueError as error:
             raise WeightsError(
-                f"expected what held-out images tell of a classifier in {path.name}, got {error}: export the run again"
+                f"expected the held-out results of a classifier in {path.name}, got {error}: export the run again"
             ) from None
         self._preprocessing = Preprocessing.from_dict(facts.preprocessing)
 

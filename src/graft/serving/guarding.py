@@ -28,7 +28,7 @@ log = logging.getLogger("graft.serving")
 _ID = re.compile(r"[A-Za-z0-9._:-]{1,64}")
 # Open without a key: what an orchestrator asks, and pages that reveal nothing about the model.
 OPEN = frozenset(("/", "/openapi.json", "/v2/health/live", "/v2/health/ready"))
-UNEXPECTED = "expected to answer, got an error that is in the log under this id: report it"
+UNEXPECTED = "expected to answer, got an internal error, which the log has under this id: report it"
 # The status that nginx logs for a client that did not wait for its answer.
 CLIENT_GONE = 499
 # Seconds to read and drop the rest of a refused body. Closing at once would reset the connection before the client has
@@ -204,7 +204,7 @@ class Door:
         if access.key is not None:
             if scope["path"] not in OPEN and not self.has_key(scope):
                 raise Refusal(
-                    401, "expected the key as 'Authorization: Bearer KEY' or 'X-API-Key: KEY', got none that fits"
+                    401, "expected the key as 'Authorization: Bearer KEY' or 'X-API-Key: KEY', got no valid one"
                 )
         elif access.is_loopback and not access.insecure:
             # DNS rebinding: otherwise a stranger's page whose host name resolves to this machine would be answered as
@@ -218,7 +218,10 @@ class Door:
         # Browsers say where a request comes from; other clients do not.
         strange = header(scope, b"sec-fetch-site") == "cross-site" and header(scope, b"origin") not in access.origins
         if strange and scope["path"] not in OPEN:
-            raise Refusal(403, "expected a request of this service's own page, got one of another: name it with --cors")
+            raise Refusal(
+                403,
+                "expected a request from this service's own page, got one from another: allow its origin with --cors",
+            )
 
     def has_key(self, scope: Scope) -> bool:
         """Whether a request has the key, compared in constant time."""

@@ -39,8 +39,8 @@ class Given(HandedOver):
             return thing.read() if isinstance(thing, Entry) else super().read(row)
         except UnicodeEncodeError:
             raise ImageError(
-                f"expected a path that a file can have, got {thing!r} with a lone surrogate in it, which none has: "
-                "correct it"
+                f"expected a path that a file can have, got {thing!r} with a lone surrogate in it, which no path can "
+                "have: correct it"
             ) from None
         except InputError as error:
             # An address of a kind that nothing here reads.
@@ -59,7 +59,7 @@ def one_by_one(images: Any) -> Iterator[Any]:
     for anything else.
     """
     if isinstance(images, str) and not images:
-        raise InputError("expected an image or several, got an empty text: give a path, or . for the current folder")
+        raise InputError("expected an image or several, got an empty string: give a path, or . for the current folder")
     if isinstance(images, Frame) and (column := images_column(images)) is not None:
         images = list(images[column])
     elif isinstance(images, Mapping | Frame):
@@ -84,7 +84,7 @@ def one_by_one(images: Any) -> Iterator[Any]:
     except (TypeError, RuntimeError) as error:
         # A torch tensor claims to be iterable even when its shape cannot be iterated over.
         raise InputError(
-            f"expected {ACCEPTED}, or several of these, got {named(images)} that cannot be gone through "
+            f"expected {ACCEPTED}, or several of these, got {named(images)} that cannot be iterated over "
             f"({said_by(error)}): give a list of images"
         ) from None
 

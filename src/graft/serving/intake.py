@@ -54,7 +54,7 @@ class Room:
             if self.held + count > self.most:
                 raise Refusal(
                     429,
-                    f"expected requests of at most {self.most:,} bytes in all at once, got more: ask again later",
+                    f"expected requests of at most {self.most:,} bytes in all at once, got more: try again later",
                     1,
                 )
             self.held += count
@@ -101,7 +101,9 @@ async def read_body(headers: Mapping[str, str], receive: Receive, limits: Limits
         raise _too_long(limits, f"{number:,}")
     if headers.get("content-encoding", "identity").lower() != "identity":
         raise Refusal(
-            415, f"expected a body as it is, got Content-Encoding {headers['content-encoding']!r}: send plain"
+            415,
+            f"expected an uncompressed body, got Content-Encoding {headers['content-encoding']!r}: send it "
+            "uncompressed",
         )
     parts: list[bytes] = []
     try:
@@ -188,7 +190,8 @@ class Wanted:
             return replace(self, error_budget=share(value, "'error_budget'"))
         except InputError:
             raise Refusal(
-                400, f"expected a share such as 2% or 0.02 for 'error_budget', got {str(value)[:40]!r}: write it so"
+                400,
+                f"expected a share such as 2% or 0.02 for 'error_budget', got {str(value)[:40]!r}: write it like that",
             ) from None
 
 
@@ -303,12 +306,12 @@ def too_many(limits: Limits) -> str:
 
 def _from_multipart(body: bytes, boundary: bytes, limits: Limits, wanted: Wanted) -> tuple[list[Given], Wanted]:
     if not boundary:
-        raise Refusal(400, f"expected a boundary in the Content-Type {MULTIPART}, got none: leave it to the client")
+        raise Refusal(400, f"expected a boundary in the Content-Type {MULTIPART}, got none: let the client set it")
     try:
         parts = _Parts(boundary, limits)
         parts.parser.write(body)
     except MultipartError as error:
-        raise Refusal(400, f"expected a body of {MULTIPART}, got one that is none ({error}): send it again") from None
+        raise Refusal(400, f"expected a body of {MULTIPART}, got an invalid one ({error}): send it again") from None
     if not parts.whole:
         raise Refusal(400, f"expected a whole body of {MULTIPART}, got one that ends too early: send it again")
     images: list[Given] = []
@@ -356,7 +359,7 @@ async def _from_json(body: Body, limits: Limits, fetch: Fetch, wanted: Wanted) -
         for name in image:
             check_field(name, IMAGE_FIELDS, f"image {place}")
         if not all(isinstance(each, str) for each in image.values()):
-            raise Refusal(400, f"expected texts in image {place}, got other values: put them in quotes")
+            raise Refusal(400, f"expected strings in image {place}, got other values: put them in quotes")
         name = given_name(image.get("name"), place)
         if "url" in image:
             data = await fetch(image["url"], left, body)

@@ -121,8 +121,8 @@ def unfinished(out: Path, job: Job, resume: bool, overwrite: bool) -> Iterator[U
         with _opened(path) as file:
             if os.fstat(file.fileno()).st_size and not resume and not overwrite:
                 raise InputError(
-                    f"expected --resume or --overwrite for {out}, of which {path.name} holds what an earlier job "
-                    "got to, got neither: --resume goes on with it, --overwrite begins again"
+                    f"expected --resume or --overwrite for {out}, for which {path.name} holds the progress of an "
+                    "earlier job, got neither: --resume continues it, --overwrite starts over"
                 )
             if not resume:
                 file.truncate(0)
@@ -137,8 +137,8 @@ def unfinished(out: Path, job: Job, resume: bool, overwrite: bool) -> Iterator[U
             rows.close(finished=True)
     except OSError as error:
         raise GraftError(
-            f"expected to keep predictions in {path}, got {error.strerror or error}: make room there, then go on with "
-            "--resume, or give another --out"
+            f"expected to keep predictions in {path}, got {error.strerror or error}: free space there, then continue "
+            "with --resume, or give another --out"
         ) from None
 
 
@@ -217,8 +217,8 @@ def _check_same(begun: dict[str, Any], job: Job, name: str) -> None:
     ]
     values = f" ({', '.join(told)})" if told else ""
     raise InputError(
-        f"expected the job that {name} was begun by, got another {' and '.join(differing)}{values}: call it as before, "
-        "give another --out, or begin again with --overwrite"
+        f"expected the job that {name} was begun by, got another {' and '.join(differing)}{values}: use the same "
+        "options as before, give another --out, or begin again with --overwrite"
     )
 
 
@@ -250,8 +250,8 @@ def _alone(file: IO[bytes], path: Path) -> None:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         raise GraftError(
-            f"expected a job that no other process works on, got {path}, which one is adding to: wait for it, or give "
-            "another --out"
+            f"expected a job that no other process is working on, got {path}, which one is adding to: wait for it, or "
+            "give another --out"
         ) from None
     except OSError:
         # Some network file systems have no locks.

@@ -65,7 +65,7 @@ def read_inference(headers: Mapping[str, str], body: Body, limits: Limits) -> In
     split = len(body.data) if length is None else whole_number_in(length)
     if split is None or split > len(body.data):
         got = f"{length or ''}"[:40]
-        raise Refusal(400, f"expected in Inference-Header-Content-Length the bytes of the JSON, got {got!r}")
+        raise Refusal(400, f"expected the length of the JSON in Inference-Header-Content-Length, got {got!r}")
     value = read_json(body.data[:split])
     _check(value, ("id", "parameters", "inputs", "outputs"), "a request")
     _check(value.get("parameters", {}), ("binary_data_output",), "its parameters")
@@ -77,7 +77,7 @@ def read_inference(headers: Mapping[str, str], body: Body, limits: Limits) -> In
     images = _images(tensor, body.data[split:], limits, body)
     id = value.get("id")
     if id is not None and not isinstance(id, str):
-        raise Refusal(400, "expected a text for 'id', got something else: put it in quotes")
+        raise Refusal(400, "expected a string for 'id', got something else: put it in quotes")
     return Inference(images, id, _outputs(value))
 
 
@@ -148,7 +148,7 @@ def _images(tensor: dict[str, Any], binary: bytes, limits: Limits, body: Body) -
 
 def _texts(data: Any, body: Body) -> list[bytes]:
     if not isinstance(data, list) or not all(isinstance(text, str) for text in data):
-        raise Refusal(400, f"expected a list of texts in base64 as the data of {FILE!r}, got something else")
+        raise Refusal(400, f"expected a list of strings in base64 as the data of {FILE!r}, got something else")
     return [from_base64(text, f"image {place}", body) for place, text in enumerate(data)]
 
 
@@ -159,7 +159,7 @@ def _elements(binary: bytes) -> list[bytes]:
         start = at + _SIZE.size
         end = start + _SIZE.unpack_from(binary, at)[0] if start <= len(binary) else len(binary) + 1
         if end > len(binary):
-            raise Refusal(400, f"expected whole elements in the tensor {FILE!r}, got one that ends too early")
+            raise Refusal(400, f"expected complete elements in the tensor {FILE!r}, got one that ends too early")
         found.append(binary[start:end])
         at = end
     return found

@@ -33,7 +33,7 @@ class Metrics:
             "graft_waiting_images": ("Images that wait for a worker.", lambda: service.pool.queue.unanswered),
             "graft_workers": ("Workers that can answer.", lambda: service.pool.alive),
             "graft_worker_restarts": ("Workers started again since the last reload.", lambda: service.pool.restarts),
-            "graft_reloads": ("Models loaded in place of another.", lambda: service.reloads),
+            "graft_reloads": ("Models that replaced another.", lambda: service.reloads),
             "graft_ready": ("Whether the service is ready, 0 or 1.", lambda: int(service.ready)),
         }
         for name, (what, read) in states.items():

@@ -97,8 +97,8 @@ def predict_in_parts(
         if answers is None:
             if tries == MOST_TRIES:
                 raise GraftError(
-                    f"expected an actor that answers the images from {part[0].path!r} on, got {tries} that died over "
-                    "them: see Ray's logs, and leave out what they died of; the parts that are done stay"
+                    f"expected an actor that answers the images from {part[0].path!r} on, got {tries} that died on "
+                    "them: see Ray's logs, and leave out the images that they died on; finished parts are kept"
                 )
             reporter.note(f"an actor died; the {counted(len(part), 'image')} it had are given to another")
             waiting[number] = (part, tries + 1)
@@ -133,8 +133,8 @@ def _begin(out: Path, job: Job) -> dict[int, Path]:
             begun = json.loads((out / JOB_FILE).read_bytes())
             if begun != json.loads(json.dumps(wanted)):
                 raise InputError(
-                    f"expected the job that {out} was begun with, got another model or other options: call it as "
-                    "before, or give another --out"
+                    f"expected the job that {out} was begun with, got another model or other options: use the same "
+                    "ones as before, or give another --out"
                 )
         elif any(out.iterdir()):
             raise InputError(f"expected a new or empty folder for --out, got {out} with other files: give another")
@@ -201,7 +201,7 @@ class RayHands:
                     self._stored[id(images)] = (images, ray.put(images))
                 except (TypeError, ValueError, AttributeError) as error:
                     raise InputError(
-                        "expected images that other processes can open as well, such as a folder, a table or Parquet, "
+                        "expected images that other processes can also open, such as a folder, a table or Parquet, "
                         f"got others ({error}): unpack them first"
                     ) from None
             found.append((self._stored.get(id(images), (None, images))[1], [entry.index for entry in some]))
@@ -249,7 +249,7 @@ def ray_hands(
     import ray
 
     if ray.is_initialized():
-        raise InputError("expected to start Ray, got a process that uses it already: call ray.shutdown() first")
+        raise InputError("expected to start Ray, got a process that already uses it: call ray.shutdown() first")
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
     if address is None:
         ray.init(

@@ -68,12 +68,15 @@ class Model:
         stricter = [threshold for row, threshold in self.budgets if row <= budget + 1e-12]
         if not stricter or stricter[-1] is None:
             least = next((row for row, threshold in self.budgets if threshold is not None), None)
-            instead = "leave it out, as no budget is: that takes a model of more images, or fewer wrong answers"
+            instead = (
+                "leave it out, as no budget is reachable: that takes a model with more images, or with fewer "
+                "wrong answers"
+            )
             if least is not None:
-                instead = f"{least:.3g} is the least that is, so ask for that or leave it out"
+                instead = f"{least:.3g} is the least that is reachable, so ask for that or leave it out"
             raise Refusal(
                 400,
-                f"expected an 'error_budget' that the model's held-out images show to be kept, got {budget:.3g}, which "
+                f"expected an 'error_budget' that the model's held-out images can guarantee, got {budget:.3g}, which "
                 f"is not reachable: {instead}",
             )
         return stricter[-1]
@@ -143,7 +146,7 @@ class Worker:
             async with asyncio.timeout(seconds):
                 header = await reply
         except TimeoutError:
-            log.error("a batch took more than %.0f s: its worker is ended", seconds)
+            log.error("a batch took more than %.0f s: its worker is stopped", seconds)
             _kill(self.process)
             raise WorkerEnded from None
         if "failed" in header:
@@ -216,7 +219,7 @@ class Pool:
 
     @property
     def model(self) -> Model:
-        assert self._model is not None, "a pool has a model once it was started"
+        assert self._model is not None, "a pool has a model only after it was started"
         return self._model
 
     @property

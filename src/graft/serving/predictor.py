@@ -178,8 +178,9 @@ class Classifier:
         """Return the rule that `rule_for` makes of what is asked. Raises InputError for what it cannot promise."""
         if self.multi_label and any(value not in (None, False) for value in asked.values()):
             raise InputError(
-                "expected a classifier of one label for --error-budget, --sets, --recall and --abstain, got one of "
-                "several, which promises nothing of them: leave them out; labels are given from their thresholds on"
+                "expected a classifier that gives one label for --error-budget, --sets, --recall and --abstain, got "
+                "one that gives several, which cannot promise these: leave them out; each label has a threshold of "
+                "its own"
             )
         return rule_for(self.calibration, classes=self.classes, **asked)
 
@@ -228,8 +229,8 @@ class Classifier:
         """
         if self.scored_by is None:
             raise InputError(
-                "expected a classifier that graft.load gave for a run folder, got another: load it so, or compare "
-                "predict_proba with the labels"
+                "expected a classifier that graft.load opened from a run folder, got another: load it that way, or "
+                "compare predict_proba with the labels"
             )
         return self.scored_by(data, **options)
 
@@ -255,8 +256,8 @@ class Classifier:
                 yield from (answers[index] for index in sorted(answers))
                 if os.getpid() != process:
                     raise GraftError(
-                        "expected a stream to go on in the process that it began in, got one that was forked from it: "
-                        "begin another there"
+                        "expected a stream to continue in the process that it began in, got one forked from it: "
+                        "start a new stream there"
                     )
 
     def _computed(

@@ -166,8 +166,8 @@ class ReadyClassifier(Classifier):
                 saved = load_model(self._asked.folder)
                 if folder_digest(self._asked.folder) != self._digest:
                     raise WeightsError(
-                        f"expected the model that was opened in {self._asked.folder}, got another, which has taken its "
-                        "place: load it again"
+                        f"expected the model that was opened in {self._asked.folder}, got another, which has replaced "
+                        "it: load it again"
                     )
                 self._saved = replace(saved, preprocessing=self._preprocessing)
             return self._saved

@@ -80,7 +80,7 @@ async def _refused(request: Request, error: Exception) -> Response:
 
 async def _no_such_path(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
-    sentence = "expected a path that /openapi.json names, got another: check the address"
+    sentence = "expected a path that /openapi.json lists, got another: check the address"
     if error.status_code == 405:
         allowed = (error.headers or {}).get("Allow", "another")
         sentence = f"expected the method {allowed} for this path, got {request.method[:20]}: see /openapi.json"

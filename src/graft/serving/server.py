@@ -132,7 +132,10 @@ class _Server(uvicorn.Server):
                     signal.signal(number, handler)
 
     def _end(self) -> None:
-        log.info("ending: what has come is answered", extra={"connections": len(self.server_state.connections)})
+        log.info(
+            "stopping: requests already received are answered",
+            extra={"connections": len(self.server_state.connections)},
+        )
         self._service.draining = True
         self.force_exit = self.should_exit
         self.should_exit = True
@@ -169,7 +172,7 @@ def _listen(access: Access) -> Iterator[socket.socket]:
         except (OSError, OverflowError) as error:
             raise InputError(
                 f"expected a free address to listen on, got {access.host} port {access.port} "
-                f"({getattr(error, 'strerror', error)}): give another --port, or end what listens there"
+                f"({getattr(error, 'strerror', error)}): give another --port, or stop what listens there"
             ) from None
         yield bound
     finally:

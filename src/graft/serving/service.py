@@ -70,7 +70,9 @@ class Service:
             pool.queue.put(jobs)
         except Full as full:
             raise Refusal(
-                429, f"expected room for {len(images)} more to wait, got a full queue: ask again later", full.seconds
+                429,
+                f"expected room for {len(images)} more in the queue, got a full queue: try again later",
+                full.seconds,
             ) from None
         try:
             async with asyncio.timeout(self.serving.limits.seconds):
@@ -78,7 +80,7 @@ class Service:
         except TimeoutError:
             seconds = pool.queue.seconds_to_clear()
             raise Refusal(
-                503, f"expected an answer within {self.serving.limits.seconds:g} s, got none: ask again later", seconds
+                503, f"expected an answer within {self.serving.limits.seconds:g} s, got none: try again later", seconds
             ) from None
         except GraftError as error:
             raise Refusal(500, str(error)) from None

@@ -45,7 +45,7 @@ class Serving:
     limits: Limits = field(default_factory=Limits)
 
     def __post_init__(self) -> None:
-        whole_number(self.workers, "--workers", 1, 256, "1 uses all cores, more are worth it with many of them")
+        whole_number(self.workers, "--workers", 1, 256, "1 uses all cores, and more are worth it only with many cores")
         whole_number(self.max_batch, "--max-batch", 1, 1024, "32 is usual")
         most = self.limits
         whole_number(most.waiting, "--max-waiting", 1, 100_000, "256 is usual")
@@ -79,7 +79,7 @@ class Access:
         if not (self.is_loopback or self.key or self.insecure):
             raise InputError(
                 f"expected a key for --host {self.host}, which other machines may reach, got none: set GRAFT_API_KEY, "
-                "or say --insecure"
+                "or give --insecure"
             )
 
     @property

@@ -14,7 +14,7 @@ try:
     from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 except ImportError as error:
     raise InputError(
-        f"expected the packages that answer over HTTP, got none of {error.name}: pip install 'graft-vision[serve]'"
+        f"expected the packages for serving over HTTP, got no {error.name}: pip install 'graft-vision[serve]'"
     ) from None
 
 __all__ = [

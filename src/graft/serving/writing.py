@@ -73,7 +73,7 @@ def choose_format(asked: str | None, out: Path | None) -> str:
         )
     if asked is not None and out.suffix.lower() in OTHER_ENDINGS:
         raise InputError(
-            f"expected --out to end as its format does, got {out.name!r} for {asked}, which is none of it: name it "
+            f"expected --out to end as its format does, got {out.name!r} for {asked}: name it "
             f"{out.with_suffix(next(ending for ending, each in ENDINGS.items() if each == asked)).name!r}"
         )
     if asked is not None and meant not in (None, asked):
@@ -123,7 +123,7 @@ def write_predictions(
     except OSError as error:
         place = out if isinstance(out, Path) else "the predictions to stdout"
         raise GraftError(
-            f"expected to write {place}, got {error.strerror or error}: make room there, or give another --out"
+            f"expected to write {place}, got {error.strerror or error}: free space there, or give another --out"
         ) from None
 
 

@@ -142,8 +142,8 @@ def read_checkpoint(path: Path, identity: dict[str, Any]) -> tuple[dict[str, Ten
         facts: dict[str, Any] = json.loads(file.metadata()["facts"])
     if facts["of"] != identity:
         raise GraftError(
-            f"expected a checkpoint of this training, got one of other settings in {path} ({facts['of']}): resume with "
-            "the same arguments, or train into another folder"
+            f"expected a checkpoint of this training run, got one with other settings in {path} ({facts['of']}): "
+            "resume with the same arguments, or train into another folder"
         )
     return tensors, facts
 
@@ -160,8 +160,8 @@ def restore(state: TrainingState, tensors: dict[str, Tensor], facts: dict[str, A
             module.load_state_dict(parts[part])
         except RuntimeError:
             raise GraftError(
-                f"expected a checkpoint of the layers that are trained, got one of others ({part}): restore the files "
-                "of the run, or train into another folder"
+                f"expected a checkpoint of the layers being trained, got one of other layers ({part}): restore the "
+                "files of the run, or train into another folder"
             ) from None
     values: dict[int, dict[str, Tensor]] = {}
     for name, tensor in parts["optimizer"].items():

@@ -132,7 +132,7 @@ class Comparison:
     def conclusion(self) -> tuple[str, ...]:
         """Return what the figures say, in sentences."""
         others = ", ".join(self.as_good())
-        untold = f"; these images and seeds do not tell {others} from it" if others else ""
+        untold = f"; these images and seeds cannot tell {others} from it" if others else ""
         sentences = [f"{self.best} is the best on average{untold}"]
         for claim in self.claims:
             unit = "points per epoch" if claim.figure == "slope" else "points"
@@ -149,8 +149,8 @@ class Comparison:
             sentences.append(f"{level} reaches where {SCRATCH} ends {when} of {self.epochs} epochs")
         if self.claims:
             sentences.append(
-                "a pretrained start has its head solved before the first step: what that gains counts as start, not as "
-                "slope"
+                "a pretrained start has its head solved before the first step: the gain of that counts as start, not "
+                "as slope"
             )
         return tuple(sentences)
 

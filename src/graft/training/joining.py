@@ -128,8 +128,8 @@ def _use_own_gpu(processes: Processes) -> None:
     own, there = int(os.environ.get("LOCAL_RANK", processes.rank)), torch.cuda.device_count()
     if own >= there:
         raise InputError(
-            f"expected at most a process for each of the {there} GPUs of this machine, got process {own + 1} on it: "
-            "lower --processes, or hide the GPUs with CUDA_VISIBLE_DEVICES= to train on processors"
+            f"expected at most one process for each of the {there} GPUs of this machine, got process {own + 1} on it: "
+            "lower --processes, or hide the GPUs with CUDA_VISIBLE_DEVICES= to train on the CPU"
         )
     torch.cuda.set_device(own)
 

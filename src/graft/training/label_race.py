@@ -70,9 +70,9 @@ def race_by_labels(task: Task, own_val: bool, ahead: bool = False) -> tuple[Plan
         reasons.append(said)
     task.reporter.step("levels tried", len(CONTENDERS), len(CONTENDERS))
     while leaders[1:] and not has_time(task, plans[leaders[-1]], found[leaders[-1]]):
-        reasons.append(f"no time is left to train {leaders.pop()} once more")
+        reasons.append(f"no time is left to train {leaders.pop()} again")
     best = leaders[-1]
-    reasons.append(f"a dearer level is taken where it gains more than its standard error: {best}")
+    reasons.append(f"a more expensive level is chosen only if it gains more than its standard error: {best}")
     plan = plans[best]
     return replace(plan, reasons=(*reasons, *plan.reasons[1:])), found[best] if tried_on is task else None
 

@@ -112,8 +112,8 @@ def _try_rates(descent: GradientDescent, seconds: float, step: Callable[[int, in
 
 def _too_late(steps: int, seconds: float) -> InputError:
     return InputError(
-        f"expected --time for {LEAST_STEPS} steps of --find-lr at least, got {steps} done in the {seconds:.1f} s for "
-        "it: raise it, or give --lr"
+        f"expected a --time that allows at least {LEAST_STEPS} steps of --find-lr, got {steps} done in the "
+        f"{seconds:.1f} s for it: raise it, or give --lr"
     )
 
 

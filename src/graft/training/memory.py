@@ -67,8 +67,8 @@ def check_images_fit(network: Network, preprocessing: Preprocessing, precision: 
     free = free_memory()
     if free is not None and needed > free:
         raise InputError(
-            f"expected {BATCH} images of {preprocessing.size} px to fit into the {_gib(free)} of memory that are free, "
-            f"got images that take about {_gib(needed)} in {network.config.architecture}: lower --image-size"
+            f"expected {BATCH} images of {preprocessing.size} px to fit into the {_gib(free)} of free memory, got "
+            f"images that take about {_gib(needed)} in {network.config.architecture}: lower --image-size"
         )
 
 
@@ -90,7 +90,7 @@ def check_step_fits(
     free = free_memory()
     if free is not None and needed > free:
         raise InputError(
-            f"expected a training step to fit into the {_gib(free)} of memory that are free, got one on "
+            f"expected a training step to fit into the {_gib(free)} of free memory, got one on "
             f"{counted(batch_size, 'image')} that takes about {_gib(needed)}: lower --batch-size or --image-size, or "
             "choose a level that keeps more of the base"
         )
@@ -108,7 +108,7 @@ def note_on_streaming(count: int, width: int, classes: int) -> str | None:
     if streamed > free:
         raise InputError(
             f"expected {_gib(streamed)} of memory for a head of {counted(classes, 'class', 'classes')} on "
-            f"{counted(count, 'image')}, got {_gib(free)} that are free: close other programs, or train on fewer images"
+            f"{counted(count, 'image')}, got {_gib(free)} free: close other programs, or train on fewer images"
         )
     return (
         f"features of {counted(count, 'image')} and their head would take {_gib(needed)} of memory, of which "
@@ -125,7 +125,7 @@ def check_in_memory(count: int, width: int) -> None:
     if free is not None and needed > free:
         raise InputError(
             f"expected {_gib(needed)} of memory for a head for several labels on {counted(count, 'image')}, got "
-            f"{_gib(free)} that are free: close other programs, or train on fewer images"
+            f"{_gib(free)} free: close other programs, or train on fewer images"
         )
 
 

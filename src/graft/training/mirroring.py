@@ -42,8 +42,8 @@ class Mirroring:
     def __str__(self) -> str:
         verdict = "flips are used" if self.harmless else "flips are left out"
         return (
-            f"{verdict}: a probe knows {self.accuracy:.1%} of {self.n:,} held-out images and {self.mirrored:.1%} of "
-            "their mirror images"
+            f"{verdict}: a probe recognises {self.accuracy:.1%} of {self.n:,} held-out images and {self.mirrored:.1%} "
+            "of their mirror images"
         )
 
 
@@ -54,8 +54,8 @@ def with_flips_tried(task: Task) -> Task:
     tried = try_mirroring(task)
     if tried is None:
         task.reporter.note(
-            "flips are used untried: whether mirror images keep their class takes another class, and two images of one "
-            "in different groups, to tell"
+            "flips are used without a trial: to tell whether mirror images keep their class takes a second class, "
+            "and two images of one class in different groups"
         )
         return task
     task.reporter.note(str(tried))

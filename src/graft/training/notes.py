@@ -24,7 +24,9 @@ def notes_on_curve(history: Sequence[Epoch], kept: int, recipe: ResolvedRecipe, 
         return
     stale = stale_epochs([rank(each) for each in history])
     if recipe.patience is not None and last.epoch < recipe.epochs and stale >= recipe.patience:
-        again = ", and the fit on all images stops by its training loss: --no-refit chooses by val" if refit else ""
+        again = (
+            ", and the fit on all images is stopped by its training loss: --no-refit chooses by val" if refit else ""
+        )
         yield (
             f"stopped after epoch {last.epoch} of {recipe.epochs}, as val did best after epoch {last.epoch - stale} "
             f"(--patience {recipe.patience}); the weights of epoch {kept} are kept{again}"
@@ -32,7 +34,7 @@ def notes_on_curve(history: Sequence[Epoch], kept: int, recipe: ResolvedRecipe, 
     curve = f"{_scores(start)} before training, {_scores(last)} after {counted(last.epoch, 'epoch')}"
     advice = f"lower --lr (its peak was {recipe.learning_rate:.2g}), or keep more of the base, as --level head does"
     if kept == 0:
-        yield f"training made nothing better ({curve}), so the start is kept: {advice}"
+        yield f"training improved nothing ({curve}), so the start is kept: {advice}"
     elif last.val_loss > start.val_loss:
         yield f"the val loss ended above its start ({curve}): {advice}"
 
@@ -40,7 +42,7 @@ def notes_on_curve(history: Sequence[Epoch], kept: int, recipe: ResolvedRecipe, 
 def note_on_time(as_is: bool, past: float) -> str:
     """Return a sentence about work that is not cut short, and that ended `past` seconds after its time was up."""
     what = "the base is scored" if as_is else "a head is solved"
-    return f"{what} in whatever time it takes: {max(past, 0.1):.1f} s past --time"
+    return f"{what} however long it takes: {max(past, 0.1):.1f} s past --time"
 
 
 def note_on_thresholds(count: int) -> str:

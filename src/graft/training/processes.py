@@ -95,7 +95,8 @@ class Processes:
                     self.raise_failure()
                 elif self.store.check([ENDED]):
                     raise EndedByFirst(
-                        "expected the first process to train to the end, got an end before: what it said is why"
+                        "expected the first process to train to the end, got an early exit: see the error that it "
+                        "printed"
                     )
                 time.sleep(LOOK_SECONDS)
 

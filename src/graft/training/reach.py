@@ -54,8 +54,8 @@ class Reach:
         verdict = f"the head sees {after}" if self.wide else "the head sees the last stage alone"
         of = f"{'the labels of ' if self.several else ''}{counted(self.n, 'held-out image')}"
         return (
-            f"{verdict}: over {after} it knows {self.accuracy:.1%} of {of} before "
-            f"training, log loss {-self.gain:+.3f} (± {1.96 * self.error:.3f}) of that over the last, which knows "
+            f"{verdict}: over {after} it gets {self.accuracy:.1%} of {of} correct before training, log loss "
+            f"{-self.gain:+.3f} (± {1.96 * self.error:.3f}) relative to that over the last, which gets "
             f"{self.of_last:.1%}"
         )
 

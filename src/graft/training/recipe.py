@@ -226,7 +226,7 @@ LIMITS = {
     "views": Limits(1, 100_000, "8 is usual", whole=True),
     "mixup": Limits(0, 100, "0.2 is usual, 0 turns it off"),
     "cutmix": Limits(0, 100, "1 is usual, 0 turns it off"),
-    "start_share": Limits(0, 1, "0.2 is usual, 0 keeps the end as it is", below=True),
+    "start_share": Limits(0, 1, "0.2 is usual, 0 keeps the final weights", below=True),
     "dropout": Limits(0, 1, "0.2 to 0.5 is usual", below=True),
 }
 

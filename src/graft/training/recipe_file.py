@@ -42,7 +42,7 @@ def read_recipe(file: str | Path) -> RecipeFile:
     level, base = values.pop("level", None), values.pop("base", None)
     for name, value in (("level", level), ("base", base)):
         if value is not None and not isinstance(value, str):
-            raise InputError(f"expected a text as {name} in {place}, got {value!r}: put it in quotes")
+            raise InputError(f"expected a string as {name} in {place}, got {value!r}: put it in quotes")
     return RecipeFile(with_settings(Recipe(), values, str(place)), None if level is None else check_level(level), base)
 
 

@@ -62,8 +62,8 @@ class Task:
         weights = dataset.splits[TRAIN].weights
         if weights is not None and not weights.any():
             raise DataError(
-                f"expected weights above 0 of images to train on, got 0 for all {len(weights):,}: correct the weights, "
-                "or leave them out"
+                f"expected weights above 0 for images to train on, got 0 for all {len(weights):,}: correct the "
+                "weights, or leave them out"
             )
         parameters, images = body_parameter_count(base.network), len(dataset.splits[TRAIN])
         if dataset.label_sets is not None and recipe.label_smoothing is None:

@@ -139,12 +139,15 @@ class Tuning:
             gain = 100 * ((self.best.top1 or 0.0) - (self.usual.top1 or 0.0))
             if gain < 0:
                 return f"{gain:+.1f} points on val: worse than what graft train does anyway, {self.usual.level}"
-            return f"{gain:+.1f} points on val, which it was chosen by, so optimistic; there is no test split to tell"
+            return (
+                f"{gain:+.1f} points on val, by which it was chosen, so optimistic; there is no test split to "
+                "confirm it"
+            )
         points, low = 100 * self.difference.value, (self.difference.ci95 or (0.0, 0.0))[0]
         what = f"{points:+.1f} points on test ({self.test[0]:.1%} and {self.test[1]:.1%} of {self.n:,} images)"
         if points <= 0:
             return f"{what}: the search found nothing better than graft train does anyway"
-        return f"{what}: better" if low > 0 else f"{what}: better, but by no more than chance may give"
+        return f"{what}: better" if low > 0 else f"{what}: better, but by no more than chance can explain"
 
     def _repr_html_(self) -> str:
         rows = [
@@ -255,8 +258,8 @@ def read_trials(folder: Path, question: dict[str, Any]) -> list[Trial]:
         ) from None
     if differing:
         raise InputError(
-            f"expected the search that {folder} was begun with, got another ({', '.join(differing)} differ): give what "
-            "it was begun with, or another --out"
+            f"expected the search that {folder} was begun with, got another ({', '.join(differing)} differ): use the "
+            "settings it was begun with, or another --out"
         )
     return found
 

@@ -191,7 +191,7 @@ def decide(
         return Advice(chosen, rule.scenario, rule.level, evidence, cost=cost, warning=warning)
     best, head = winner([each for each in race if each.level not in too_long]), race[0]
     reasons = (*rule.reasons, *_probed(evidence), *_raced(race, best))
-    reasons += tuple(f"no time is left to train {level} once more" for level in too_long)
+    reasons += tuple(f"no time is left to train {level} again" for level in too_long)
     assert head.accuracy is not None
     accuracy = min(1.0, max(0.0, head.accuracy + best.expected))
     # The head's interval, with its margins and those of the gain combined (Zou and Donner 2008).

@@ -198,7 +198,7 @@ def _locate(base: str, reporter: Reporter) -> tuple[Path, Architecture | None]:
             raise WeightsError(f"{what}, which does not exist: check the path")
         near = did_you_mean(base, [*BUNDLED_BASES, *CATALOG])
         raise WeightsError(
-            f"{what}, which is no such name and does not exist{near}: check the path; `graft models` lists the names"
+            f"{what}, which is no known name and does not exist{near}: check the path; `graft models` lists the names"
         )
     return path, None
 
@@ -275,8 +275,8 @@ def _from_file(
         )
     if config.channels not in (1, 3):
         notes.append(
-            f"{file.source} is for images of {config.channels} channels; of graft's, color is the first three and the "
-            "rest is a middle gray"
+            f"{file.source} is for images of {config.channels} channels; graft gives it color in the first three and "
+            "a middle gray in the rest"
             if config.channels > 3
             else f"{file.source} is for images of 2 channels; graft gives it the gray image in both"
         )

@@ -35,7 +35,7 @@ def model_card(model: SavedModel) -> str:
     parts = [
         f"---\n{_metadata(model, licence)}---\n",
         f"# {_text(title)}\n",
-        f"A classifier of images{f' trained on {_text(data)}' if data else ''}, saved by graft.\n",
+        f"An image classifier{f' trained on {_text(data)}' if data else ''}, saved by graft.\n",
         "| | |\n| --- | --- |\n"
         + "".join(f"| {_text(name)} | {_text(value)} |\n" for name, value in _facts(facts).items()),
         _classes(model),
@@ -44,8 +44,8 @@ def model_card(model: SavedModel) -> str:
         "## Licence\n",
         f"The base {_text(base)} is published under {licence}.\n"
         if licence is not None
-        else f"That of the base{f' {_text(base)}' if base else ''}, which graft does not know: see where its weights "
-        "came from.\n",
+        else f"That of the base{f' {_text(base)}' if base else ''}, which graft does not know: check the source of "
+        "its weights.\n",
         "## Use\n",
         '```python\nimport graft\nclassifier = graft.load("FOLDER")        # this folder\n'
         'classifier.predict(["image.jpg"])\n```\n',
@@ -113,9 +113,9 @@ def _classes(model: SavedModel) -> str:
 def _limits(model: SavedModel) -> str:
     if model.thresholds is not None:
         return (
-            f"It knows these {counted(len(model.classes), 'label', 'labels')} and nothing else: an image is given each "
-            "whose probability reaches the threshold in calibration.json, so none, one or several. Figures are of "
-            "images such as those it was trained on, and say nothing about others.\n"
+            f"It knows these {counted(len(model.classes), 'label', 'labels')} and nothing else: an image is given "
+            "each label whose probability reaches the threshold in calibration.json, so none, one or several. "
+            "Figures are of images such as those it was trained on, and say nothing about others.\n"
         )
     return (
         f"It knows these {counted(len(model.classes), 'class', 'classes')} and nothing else: any image is given one of "

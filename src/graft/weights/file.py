@@ -64,7 +64,7 @@ def read_weights(path: Path) -> WeightFile:
     images = ScriptImages()
     if is_keras(path, start):
         tensors, metadata, notes = read_keras(path)
-        unwrapped = Unwrapped(tensors, tuple(f"{path.name} is of Keras; {note}" for note in notes))
+        unwrapped = Unwrapped(tensors, tuple(f"{path.name} is from Keras; {note}" for note in notes))
     elif path.name.endswith(INDEX_ENDING):
         tensors, metadata = _read_shards(path)
         unwrapped = without_wrappers(tensors)
@@ -126,8 +126,8 @@ def _read_shards(index: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
             raise ValueError
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         raise WeightsError(
-            f"expected an index of weights with an object 'weight_map' from names to files beside it, got another "
-            f"content in {index.name}: fetch it again"
+            "expected an index of weights with an object 'weight_map' from names to files beside it, got something "
+            f"else in {index.name}: fetch it again"
         ) from None
     tensors: dict[str, Tensor] = {}
     for name in names:

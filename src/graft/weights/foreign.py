@@ -16,7 +16,7 @@ from graft.weights.keras_file import HDF5, WEIGHTS_MEMBER
 WEIGHT_ENDINGS = (".safetensors", ".pth", ".pt", ".th", ".bin", ".ckpt", ".tar", ".keras", ".h5")
 _CONVERTED = "give the weights of the network that it was made from"
 _COMPRESSED = "compressed: unpack it, and give the file of weights inside"
-_TENSORFLOW = "load it with Keras and save it as .keras or .h5, or give weights of torch"
+_TENSORFLOW = "load it with Keras and save it as .keras or .h5, or give torch weights"
 _ARRAYS = "load it where you trust it, and save its arrays as tensors by their names with safetensors.torch.save_file"
 # The offset of a magic number, the number, and the format.
 _MARKS = (
@@ -24,7 +24,7 @@ _MARKS = (
     (
         0,
         b"version https://git-lfs",
-        "a pointer of Git LFS to weights that are not here: run `git lfs pull`, or fetch the file itself",
+        "a Git LFS pointer to weights that are not here: run `git lfs pull`, or fetch the file itself",
     ),
     (0, b"\x1f\x8b", _COMPRESSED),
     (0, b"BZh", _COMPRESSED),
@@ -32,9 +32,9 @@ _MARKS = (
     (0, b"\x28\xb5\x2f\xfd", _COMPRESSED),
     (0, b"7z\xbc\xaf\x27\x1c", _COMPRESSED),
     (0, b"Rar!", _COMPRESSED),
-    (0, b"\x93NUMPY", f"a single array of NumPy: {_ARRAYS}"),
+    (0, b"\x93NUMPY", f"a single NumPy array: {_ARRAYS}"),
     (0, b"GGUF", f"a GGUF file: {_CONVERTED}"),
-    (0, b"MATLAB", f"a file of MATLAB's: {_ARRAYS}"),
+    (0, b"MATLAB", f"a MATLAB file: {_ARRAYS}"),
     (0, b"<?xml", f"XML, such as OpenVINO's description of a network: {_CONVERTED}"),
     (
         257,
@@ -44,17 +44,17 @@ _MARKS = (
     ),
 )
 _ENDINGS = (
-    (r"\.pb$", f"a graph of TensorFlow's: {_TENSORFLOW}"),
-    (r"\.(index|data-\d+-of-\d+)$", f"part of a checkpoint of TensorFlow's: {_TENSORFLOW}"),
+    (r"\.pb$", f"a TensorFlow graph: {_TENSORFLOW}"),
+    (r"\.(index|data-\d+-of-\d+)$", f"part of a TensorFlow checkpoint: {_TENSORFLOW}"),
     (r"\.(mlmodel|mlpackage)$", f"a Core ML model: {_CONVERTED}"),
-    (r"\.caffemodel$", f"a model of Caffe's: {_ARRAYS}"),
-    (r"\.msgpack$", f"parameters of Flax: {_ARRAYS}"),
-    (r"\.(pdparams|pdmodel|pdiparams)$", f"parameters of Paddle: {_ARRAYS}"),
-    (r"\.params$", f"parameters of MXNet: {_ARRAYS}"),
-    (r"\.weights$", f"weights of Darknet: {_ARRAYS}"),
-    (r"\.(engine|plan|trt)$", f"an engine of TensorRT: {_CONVERTED}"),
-    (r"\.distcp$", "part of a checkpoint of torch.distributed: `python -m torch.distributed.checkpoint.format_utils "
-     "dcp_to_torch FOLDER FILE` makes one file of its folder"),
+    (r"\.caffemodel$", f"a Caffe model: {_ARRAYS}"),
+    (r"\.msgpack$", f"Flax parameters: {_ARRAYS}"),
+    (r"\.(pdparams|pdmodel|pdiparams)$", f"Paddle parameters: {_ARRAYS}"),
+    (r"\.params$", f"MXNet parameters: {_ARRAYS}"),
+    (r"\.weights$", f"Darknet weights: {_ARRAYS}"),
+    (r"\.(engine|plan|trt)$", f"a TensorRT engine: {_CONVERTED}"),
+    (r"\.distcp$", "part of a torch.distributed checkpoint: `python -m torch.distributed.checkpoint.format_utils "
+                   "dcp_to_torch FOLDER FILE` makes one file of its folder"),
     (r"(?<!index)\.json$", "text: give the file of weights beside it, or its folder"),
 )  # fmt: skip
 # Endings of pickles and archives that torch never writes.
@@ -104,8 +104,8 @@ def foreign_file(path: Path, start: bytes) -> str | None:
         and (path.suffix == ".onnx" or start[2:3] in (b"\x12", b"\x1a", b"*", b"B"))
     ):
         return (
-            "an ONNX model: give the weights of the network that it was exported from, or have the answers of one that "
-            "graft exported with `graft predict FILE DATA --out answers.csv`"
+            "an ONNX model: give the weights of the network that it was exported from, or, to predict with one that "
+            "graft exported, run `graft predict FILE DATA --out answers.csv`"
         )
     return _foreign_archive(path) if start.startswith(b"PK") else None
 
@@ -130,7 +130,7 @@ def _foreign_archive(path: Path) -> str | None:
             "as .safetensors"
         )
     if names and all(name.endswith(".npy") for name in names):
-        return f"an archive of NumPy's arrays: {_ARRAYS}"
+        return f"an archive of NumPy arrays: {_ARRAYS}"
     if any(name.lower().endswith(WEIGHT_ENDINGS) for name in names):
         return "a zip archive with a file of weights in it: unpack it, and give that file"
     return None
@@ -140,15 +140,15 @@ def foreign_folder(folder: Path) -> str | None:
     """Return what a folder without a model or readable weights holds, and what to do; None for anything else."""
     names = sorted(path.name for path in folder.iterdir())
     if "saved_model.pb" in names:
-        return f"a SavedModel of TensorFlow's: {_TENSORFLOW}"
+        return f"a TensorFlow SavedModel: {_TENSORFLOW}"
     if any(name.endswith(".distcp") for name in names):
         return (
-            "a checkpoint of torch.distributed: `python -m torch.distributed.checkpoint.format_utils dcp_to_torch "
+            "a torch.distributed checkpoint: `python -m torch.distributed.checkpoint.format_utils dcp_to_torch "
             "FOLDER FILE` makes one file of it"
         )
     if "zero_to_fp32.py" in names:
         return (
-            "a checkpoint of DeepSpeed: give mp_rank_00_model_states.pt in it, or, of ZeRO 3, the file that "
+            "a DeepSpeed checkpoint: give mp_rank_00_model_states.pt in it, or, for ZeRO 3, the file that "
             "DeepSpeed's zero_to_fp32.py makes of it"
         )
     if "adapter_config.json" in names:
@@ -166,16 +166,16 @@ def foreign_tensors(tensors: Mapping[str, Tensor], source: str) -> str | None:
     if any(each & _ADAPTERS for each in words):
         return _of_adapters()
     if any(each & _MOMENTS for each in words):
-        return "the state of an optimizer: give the weights that were saved with it"
+        return "an optimizer state: give the weights that were saved with it"
     if 2 * sum(tensor.numel() == 0 for tensor in tensors.values()) > len(tensors):
         return (
-            "tensors without numbers, as training in parts (ZeRO 3, FSDP) leaves them: gather them first, with "
-            "DeepSpeed's zero_to_fp32.py or a full state_dict()"
+            "empty tensors, as sharded training (ZeRO 3, FSDP) leaves them: gather them first, with DeepSpeed's "
+            "zero_to_fp32.py or a full state_dict()"
         )
     if re.search(r"-\d+-of-\d+\.\w+$", source):
         return "one of several files: give their folder, or the index beside them (.index.json)"
     if any(each & _OBSERVERS for each in words):
-        return "a network that was prepared for quantization: give its weights from before"
+        return "a network that was prepared for quantization: give its weights from before that"
     if sum(bool(each & _ATTENTION) for each in words) > _MANY * len(words):
         return "a network with attention, such as a vision transformer: choose a convolutional one (`graft models`)"
     return None

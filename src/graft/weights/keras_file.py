@@ -97,7 +97,7 @@ def read_keras(path: Path) -> tuple[dict[str, Tensor], dict[str, str], list[str]
             arrays = {name: torch.from_numpy(array) for name, array in _arrays(file, h5py)}
     except (OSError, ValueError, KeyError, TypeError, RuntimeError, MemoryError, zipfile.BadZipFile) as error:
         raise WeightsError(
-            f"expected complete weights of Keras, got {path.name} ({first_line(error)}): save them again"
+            f"expected complete Keras weights, got {path.name} ({first_line(error)}): save them again"
         ) from None
     return _translate(arrays)
 

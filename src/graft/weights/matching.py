@@ -142,13 +142,13 @@ def _preferred(fitting: list[tuple[Reading, Match]], whole: Reading, source: str
     rivals = [other for other in by_prefix if other != prefix]
     beside = [name for name in outside if not any(name.startswith(f"{other}.") for other in rivals)]
     if beside:
-        notes.append(f"of {source} the weights under {prefix!r} were taken, and {_summary(beside)} left out")
+        notes.append(f"the weights under {prefix!r} of {source} were used, and {_summary(beside)} left out")
     elif prefix and not rivals:
-        notes.append(f"of {source} the weights under {prefix!r} were taken")
+        notes.append(f"the weights under {prefix!r} of {source} were used")
     if found.head_layer:
         notes.append(
-            f"{source} has one layer with weights in its head, {found.head_layer}, which was taken for the classifier; "
-            "any other layers there were taken to change no answer, as dropout does"
+            f"{source} has one layer with weights in its head, {found.head_layer}, which was taken for the "
+            "classifier; any other layers there were assumed not to change answers, like dropout"
         )
     if found.left_out:
         notes.append(

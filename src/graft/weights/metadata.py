@@ -111,7 +111,7 @@ def notes_on_images(
     read = {"mean": scaling, "input_size": side}
     listed = [what for name, what in read.items() if name in by_script and name not in stated]
     if listed:
-        notes.append(f"{source} states of its images, and this is used: {', '.join(listed)}")
+        notes.append(f"{source} states how its images were prepared, and this is used: {', '.join(listed)}")
     if "mean" in metadata or "mean" in stated:
         return notes
     sized = "input_size" in metadata or "input_size" in stated
@@ -125,7 +125,8 @@ def notes_on_images(
         else "images from -1 to 1 were assumed, as is usual for its family"
     )
     notes.append(
-        f"{source} does not state the {what}; {usual} ({assumed}); if it was trained otherwise, state it with {options}"
+        f"{source} does not state the {what}; {usual} ({assumed}); if it was trained differently, state that with "
+        f"{options}"
     )
     return notes
 

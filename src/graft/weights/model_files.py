@@ -99,7 +99,7 @@ def refuse_several_labels(several: bool, what: str) -> None:
     if several:
         raise InputError(
             f"expected a classifier of one label for {what}, got one that gives an image several: `graft predict`, "
-            "`graft evaluate`, `graft report` and `graft export` know these"
+            "`graft evaluate`, `graft report` and `graft export` support these"
         )
 
 
@@ -130,8 +130,8 @@ def model_folder(path: Path) -> Path:
             return candidate
     if (path / ARGUMENTS_FILE).is_file():
         raise InputError(
-            f"expected a run that was finished, got {str(path)!r}, which was interrupted before its model was saved: "
-            f"`graft train --resume {shlex.quote(str(path))}` goes on with it"
+            f"expected a finished run, got {str(path)!r}, which was interrupted before its model was saved: `graft "
+            f"train --resume {shlex.quote(str(path))}` continues it"
         )
     if path.suffix.lower() in EXPORTED and path.is_file():
         able = (

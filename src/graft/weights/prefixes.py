@@ -104,10 +104,10 @@ def preferred_prefix(rivals: list[Reading], source: str) -> tuple[str, list[str]
     names = ", ".join(repr(other.prefix) for other in others)
     if level and not all(_equal(chosen, other) for other in level):
         raise WeightsError(
-            f"expected one network in {source}, got several, under {chosen.prefix!r} and {names}: save the one that is "
-            "meant by itself"
+            f"expected one network in {source}, got several, under {chosen.prefix!r} and {names}: save only the right "
+            "one"
         )
-    return chosen.prefix, [f"of {source} the weights under {chosen.prefix!r} were taken, not those under {names}"]
+    return chosen.prefix, [f"the weights under {chosen.prefix!r} of {source} were used, not those under {names}"]
 
 
 def _rank(reading: Reading, rivals: list[Reading]) -> int:

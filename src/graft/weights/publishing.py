@@ -90,8 +90,8 @@ def push(
     found = Push(name, f"{endpoint}/{name}", private, dry_run, files, licence)
     if licence is None:
         reporter.note(
-            f"licence of the base: not known; set `license:` at the head of {folder / CARD_FILE} to one that allows to "
-            "publish what was made of its weights, such as apache-2.0"
+            f"licence of the base: not known; set `license:` at the head of {folder / CARD_FILE} to one that permits "
+            "publishing what was made from its weights, such as apache-2.0"
         )
     if not dry_run:
         _send(found, endpoint, reporter)
@@ -111,8 +111,8 @@ def _files(folder: Path, name: str) -> dict[str, bytes | Path]:
         local = _local(text)
         if local is not None:
             raise InputError(
-                f"expected a {each} that names no place on this machine, got {local!r} in {str(folder / each)!r}: "
-                "write something else there, and push again"
+                f"expected a {each} without paths of this machine, got {local!r} in {str(folder / each)!r}: write "
+                "something else there, and push again"
             )
         files[each] = text.encode()
     return files
@@ -148,7 +148,7 @@ def _send(push: Push, endpoint: str, reporter: Reporter) -> None:
         api.create_commit(
             push.repository,
             [CommitOperationAdd(name, content) for name, content in push.files.items()],
-            commit_message="A classifier of images, saved by graft",
+            commit_message="An image classifier, saved by graft",
         )
     except GraftError:
         raise
@@ -179,7 +179,7 @@ def _refusal(error: Exception, push: Push) -> GraftError:
         came = "none or one that may not" if status is None else f"the answer {status}"
         return FetchError(
             f"expected an access token that may write to {push.repository}, got {came}: run `hf auth login`, or set "
-            "HF_TOKEN to one with the right to write"
+            "HF_TOKEN to one with permission to write"
         )
     reason = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}".rstrip(": ")
     return FetchError(

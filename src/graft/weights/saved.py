@@ -112,7 +112,7 @@ def save_model(folder: Path, model: SavedModel) -> None:
     except OSError as error:
         raise GraftError(
             f"expected to write the model to {folder}, got {error.strerror or error} for "
-            f"{Path(error.filename or folder).name}: free space there or let it be written to, and save it again"
+            f"{Path(error.filename or folder).name}: free space there or make it writable, and save it again"
         ) from error
     finally:
         shutil.rmtree(aside, ignore_errors=True)
@@ -206,8 +206,8 @@ def load_model(folder: Path) -> SavedModel:
         network = architecture.build(network_config)
     except CutError as error:
         raise WeightsError(
-            f"expected under 'network' in {folder / CONFIG_FILE} a network that there can be ({error}), got another: "
-            "restore the file that was saved with the model"
+            f"expected a valid network under 'network' in {folder / CONFIG_FILE} ({error}), got another: restore the "
+            "file that was saved with the model"
         ) from None
     file = read_weights(folder / TENSORS_FILE)
     found = match(file.tensors, architecture, network_config)
@@ -395,8 +395,8 @@ def read_calibration(folder: Path, classes: int) -> Calibration | None:
         return Calibration.from_dict(said, classes, None if bank is None else bank.numpy())
     except ValueError as error:
         raise WeightsError(
-            f"expected what held-out images tell of the classifier in {folder / CALIBRATION_FILE}, got {error}: "
-            "restore the file that was saved with the model"
+            f"expected the held-out results of the classifier in {folder / CALIBRATION_FILE}, got {error}: restore "
+            "the file that was saved with the model"
         ) from None
 
 

@@ -227,7 +227,7 @@ def _stages(config: Config, forward: _Call, features: list[str], classifier: str
     maps, vectors = parts[:count], parts[count:at]
     pooled = vectors and all(part.shape[1:] in ((), (1, 1)) for part in vectors)
     if not maps or not all(_is_map(part.shape) for part in maps) or not pooled:
-        raise _refusal(config, "whose parts do not hand on maps (N, C, H, W) until they are pooled to a vector")
+        raise _refusal(config, "whose parts do not pass on maps (N, C, H, W) until these are pooled to a vector")
     while isinstance(vectors[-1].module, nn.Dropout):
         vectors.pop()
     head = [part.path for part in parts[count + len(vectors) :]]

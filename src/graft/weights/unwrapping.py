@@ -124,11 +124,11 @@ def without_wrappers(tensors: dict[str, Tensor]) -> Unwrapped:
                 return Unwrapped(_join(parts, words), (*_taken_under(stripped[:-1]), *notes))
             # An average of parameters only is completed with the statistics of the weights that it averages.
             tensors = {**alternatives[other], **mean}
-            notes.append(f"the averaged weights {chosen!r} were taken, not {', '.join(map(repr, others))}")
+            notes.append(f"the averaged weights {chosen!r} were used, not {', '.join(map(repr, others))}")
 
 
 def _taken_under(stripped: list[str]) -> tuple[str, ...]:
-    return (f"the weights under {'.'.join(stripped)!r} were taken",) if stripped else ()
+    return (f"the weights under {'.'.join(stripped)!r} were used",) if stripped else ()
 
 
 def _without_inner_wrappers(tensors: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -95,7 +95,7 @@ def advise_bases(data: Data, bases: Sequence[str | BaseOptions], **options: Any)
     """
     names = [base.name if isinstance(base, BaseOptions) else base for base in bases]
     if len(set(names)) < len(names):
-        raise InputError(f"expected every base once, got {', '.join(names)}: leave the second out")
+        raise InputError(f"expected each base only once, got {', '.join(names)}: name each once")
     found = [BaseAdvice(name, advise(data, base, **options)) for name, base in zip(names, bases, strict=True)]
     return sorted(found, key=lambda each: -(each.advice.accuracy or 0.0))
 

@@ -89,8 +89,8 @@ def label_alarms(material: Material, answers: Mapping[str, Answers], album: Albu
                 "swapped_labels",
                 "error",
                 f"labels mixed up: {answer} labelled {label}",
-                f"{len(found.rows):,} of the {found.n:,} images most surely called {answer} are labelled {label}, and "
-                "hardly any would be if the labels were right: look at them and fix the labels.",
+                f"{len(found.rows):,} of the {found.n:,} images most confidently classified as {answer} are labelled "
+                f"{label}; hardly any would be if the labels were right: look at them and fix the labels.",
                 tuple(images),
             )
         )

@@ -152,8 +152,8 @@ def read_arguments(folder: Path) -> Arguments:
         return Arguments.from_dict({**values, **paths})
     except (OSError, ValueError, TypeError, AttributeError):
         raise InputError(
-            f"expected the arguments of a run of this version of graft in {near(folder / ARGUMENTS_FILE)}, got "
-            "something else: train again into another folder"
+            f"expected arguments written by this version of graft in {near(folder / ARGUMENTS_FILE)}, got something "
+            "else: train again into another folder"
         ) from None
 
 
@@ -189,7 +189,7 @@ def merged_arguments(before: Arguments, given: Arguments, folder: Path) -> Argum
     if before.in_memory and not given.in_memory:
         raise InputError(
             f"expected a run that was begun with a path, got {near(folder)}, whose images were handed over in Python: "
-            f"hand the same over again, graft.train(images, out={str(folder)!r}, resume=True)"
+            f"hand the same images over again, graft.train(images, out={str(folder)!r}, resume=True)"
         )
     default, outright = Arguments(data=before.data, in_memory=given.in_memory), _STATED.get()
     movable = [name for name in MOVABLE if getattr(before, name) is not None]
@@ -206,8 +206,8 @@ def merged_arguments(before: Arguments, given: Arguments, folder: Path) -> Argum
     ]
     if differing:
         raise InputError(
-            f"expected the arguments that {near(folder)} was begun with, got others ({'; '.join(differing)}): leave "
-            "them out, or train into another folder"
+            f"expected the arguments that {near(folder)} was begun with, got different ones ({'; '.join(differing)}): "
+            "leave them out, or train into another folder"
         )
     return replace(before, **moved)
 

@@ -68,7 +68,8 @@ def audit(
             findings = gravest_first(findings + by_features)
             if not suspects:
                 note = (
-                    "likely wrong labels are not looked for: that takes two classes, one of them in two groups or more"
+                    "likely wrong labels are not looked for: that takes two classes, one of them with two or more "
+                    "groups"
                 )
                 prepared = replace(prepared, dataset=replace(prepared.dataset, notes=(*prepared.dataset.notes, note)))
     dataset, seconds = prepared.dataset, time.perf_counter() - started

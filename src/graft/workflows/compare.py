@@ -103,7 +103,7 @@ def _compare(
     )
     budget = f"{resolved.epochs} epochs for every level that trains stages"
     if SCRATCH in levels:
-        budget += f"; a random start usually wants more, {Recipe().resolve().epochs} by default"
+        budget += f"; a random start usually needs more, {Recipe().resolve().epochs} by default"
     for sentence in (*dataset.notes, *first.notes, f"engine {choice}", budget):
         told.note(sentence)
     for level in levels:
@@ -198,7 +198,10 @@ def _checked(levels: str | Sequence[str]) -> tuple[str, ...]:
     """Return the levels, checked to be trainable and distinct. Raises InputError before anything is loaded."""
     names = levels.split(",") if isinstance(levels, str) else levels
     if not isinstance(names, Sequence) or not all(isinstance(name, str) for name in names):
-        raise InputError(f"expected a list of texts or one with commas for --levels, got {levels!r}: write it so")
+        raise InputError(
+            f"expected a list of levels, or a string with commas between them, for --levels, got {levels!r}: write it "
+            "like that"
+        )
     found = tuple(name.strip() for name in names if name.strip())
     if not found:
         raise InputError(f"expected levels for --levels, got none: {','.join(DEFAULT_LEVELS)} is usual")
@@ -206,16 +209,16 @@ def _checked(levels: str | Sequence[str]) -> tuple[str, ...]:
         check_level(level)
         if level == "as-is":
             raise InputError(
-                "expected levels that are trained for --levels, got 'as-is': leave it out; `graft evaluate BASE DATA` "
-                "scores a base as it is"
+                "expected levels that are trained for --levels, got 'as-is': leave it out; `graft evaluate BASE "
+                "DATA` scores the base itself"
             )
         if level == "auto":
             raise InputError(
-                "expected levels that say what is kept for --levels, got 'auto': leave it out; `graft advise` says "
-                "which one it would be"
+                "expected explicit levels for --levels, got 'auto': leave it out; `graft advise` says which level "
+                "auto would choose"
             )
         if level in found[:number]:
-            raise InputError(f"expected every level once for --levels, got {level!r} twice: name it once")
+            raise InputError(f"expected each level only once for --levels, got {level!r} twice: name it once")
     return found
 
 
@@ -225,7 +228,8 @@ def _checked_budget(recipe: Recipe) -> Recipe:
         raise InputError("expected 1 or more for --epochs, got 0: a curve needs one")
     if recipe.patience is not None:
         raise InputError(
-            f"expected a recipe that trains as long at every level, got a patience of {recipe.patience}: leave it out"
+            f"expected a recipe that trains equally long at every level, got a patience of {recipe.patience}: leave "
+            "it out"
         )
     return recipe
 
@@ -239,7 +243,7 @@ def _check_cuts(plans: Mapping[str, Plan], architecture: str) -> None:
         one = (each.cut, each.head)
         if one in seen:
             raise CutError(
-                f"expected levels that differ for --levels, got {seen[one]!r} and {level!r}, which both cut "
+                f"expected different levels for --levels, got {seen[one]!r} and {level!r}, which both cut "
                 f"{architecture} at {each.cut!r}: leave one out"
             )
         seen[one] = level

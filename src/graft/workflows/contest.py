@@ -75,8 +75,8 @@ def evaluate_two(
     if set(one.base.classes or ()) != set(two.base.classes or ()):
         differing = sorted(set(one.base.classes or ()) ^ set(two.base.classes or ()))
         raise InputError(
-            f"expected two classifiers of the same classes, got {', '.join(map(repr, differing[:6]))} in one alone: "
-            "compare each on its own"
+            f"expected two classifiers of the same classes, got {', '.join(map(repr, differing[:6]))} in only one of "
+            "them: evaluate each on its own"
         )
     if [one.images.key(i) for i in range(len(one.images))] != [two.images.key(i) for i in range(len(two.images))]:
         odd = sorted(set(one.skipped) ^ set(two.skipped))
@@ -92,7 +92,7 @@ def evaluate_two(
         )
     notes = tuple(dict.fromkeys((*one.notes, *two.notes)))
     if not fair.all():
-        notes = (*notes, f"{(~fair).sum():,} of {counted(len(fair), 'image')} were trained on: they do not count")
+        notes = (*notes, f"{(~fair).sum():,} of {counted(len(fair), 'image')} were trained on, so they are not counted")
     # Either run may be the one that knows which images belong together.
     of_both = one.images.groups if one.images.groups is not None else two.images.groups
     one, two = (replace(each, images=replace(each.images, groups=of_both)) for each in (one, two))

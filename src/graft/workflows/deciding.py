@@ -227,7 +227,7 @@ def _ignored(recipe: Recipe, level: str) -> list[str]:
     ]
     if not names:
         return []
-    balancing = "; --class-weights balanced is for a head, too" if used and recipe.sampling == "balanced" else ""
+    balancing = "; --class-weights balanced also works for a head" if used and recipe.sampling == "balanced" else ""
     return [
         f"recipe options are ignored at --level {level}: no stage is trained in steps ({', '.join(names)}){balancing}"
     ]
@@ -275,8 +275,8 @@ def _check_unchanged(
     """Refuse to resume with other images, labels, splits or weights than the run began with. Raises InputError."""
     if before.plan.get("base") != digest:
         raise WeightsError(
-            f"expected the weights that {near(before.folder)} was begun with, got others in {arguments.base}: restore "
-            "them, name the file that has them with --base, or train again into another folder"
+            f"expected the weights that {near(before.folder)} was begun with, got different ones in {arguments.base}: "
+            "restore them, name the file that has them with --base, or train again into another folder"
         )
     now = StringIO(newline="")
     write_split(dataset, now)
@@ -285,8 +285,8 @@ def _check_unchanged(
         if before.plan.get("stamps") in (None, stamps):
             return
         raise DataError(
-            f"expected the images, labels and splits that {near(before.folder)} was begun with, got files of other "
-            f"sizes or times in {arguments.data}: restore the data, or train again into another folder"
+            f"expected the images, labels and splits that {near(before.folder)} was begun with, got files with "
+            f"different sizes or times in {arguments.data}: restore the data, or train again into another folder"
         )
     missing, new = sorted(set(earlier) - set(rows)), sorted(set(rows) - set(earlier))
     example = (missing or new or rows)[0].split(",")[0]

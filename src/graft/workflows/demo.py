@@ -130,7 +130,7 @@ def write_images(folder: Path, seed: int = 0) -> int:
     for a folder that is not empty.
     """
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise InputError(f"expected a new or empty folder for --images, got {folder}, which is taken: give another")
+        raise InputError(f"expected a new or empty folder for --images, got {folder}, which is neither: give another")
     written = 0
     for number, split in enumerate((TRAIN, TEST)):
         images, labels = render_letters(CYRILLIC, dejavu_fonts(), TRAIN_PER_LETTER, 1000 * seed + number)

@@ -45,7 +45,7 @@ __all__ = ["Answered", "Evaluation", "LabelEvaluation", "answer", "evaluate"]
 # The most images per side on which to measure how well unlike images are told from the others.
 MOST_COMPARED = 1000
 IN_OTHER_CLASSES = (
-    "the error budgets and prediction sets of the run hold for its own classes, so they are not checked in these"
+    "the error budgets and prediction sets of the run hold for its own classes, so they are not checked on these"
 )
 
 
@@ -114,7 +114,7 @@ def evaluate(
     if seen.any():
         where = "" if answered.split == WHOLE else f" in {answered.split}"
         what = f"{seen.sum():,} of {counted(len(seen), 'image')}{where} are among those that {run} was trained on"
-        notes = (*notes, f"{what}: they are counted apart" if not seen.all() else f"{what}: nothing is measured")
+        notes = (*notes, f"{what}: they are counted separately" if not seen.all() else f"{what}: nothing is measured")
     if several:
         return LabelEvaluation(
             model=run,
@@ -156,7 +156,7 @@ def _refuse_stated(classifier: BaseOptions) -> None:
     """Raise InputError where the architecture, or how images are prepared, is stated for a run, which knows its own."""
     if not Path(classifier.name).expanduser().is_dir():
         return
-    sees = "sees images as it was trained to"
+    sees = "reads images as it was trained to"
     for option, value, why in (
         ("--arch", classifier.arch, "names its architecture"),
         ("--mean", classifier.mean, sees),
@@ -224,7 +224,10 @@ def answer(
     missing = [label for label, count in sizes.items() if not count]
     if missing:
         what = ", ".join(map(repr, missing[:6])) + (f", … ({len(missing)} in all)" if len(missing) > 6 else "")
-        notes = (*notes, f"there are no images of {what}: nothing is said of {'it' if len(missing) == 1 else 'them'}")
+        notes = (
+            *notes,
+            f"there are no images of {what}: nothing is measured for {'it' if len(missing) == 1 else 'them'}",
+        )
     matrix = np.empty((0, 0))
     if dataset.label_sets is None:
         probabilities = softmax(class_logits(logits, classifier.outputs).numpy(), classifier.temperature)
@@ -249,7 +252,7 @@ def _known_only(dataset: Dataset, base: Base) -> Dataset:
         own, others = (first_few(map(repr, each), 6) for each in (base.classes or (), dataset.classes))
         raise DataError(
             f"expected images of classes that {base.name} knows ({own}) in {dataset.name}, got images of {others} "
-            "alone: give images of its classes, or say with --class-map which class each of its own stands for"
+            "only: give images of its classes, or map its classes to those of the images with --class-map"
         )
     if not left_out:
         return dataset

@@ -107,7 +107,7 @@ class Evaluation:
     def _refuse_several(self) -> None:
         if self.answered.base.thresholds is not None:
             raise InputError(
-                f"expected a classifier of one label for each image, got {self.model} of several: take "
+                f"expected a classifier that gives each image one label, got {self.model}, which gives several: use "
                 "`answered.probabilities` and the labels in `answered.matrix`"
             )
 

@@ -128,7 +128,7 @@ def explain(
         if not found.explanations:
             name, reason = next(iter(found.skipped.items()))
             raise DataError(
-                f"expected images to explain, got {counted(len(given), 'file')} of which none could be decoded "
+                f"expected images to explain, got {counted(len(given), 'file')}, none of which could be decoded "
                 f"({name}: {reason}): give others"
             )
         training, notes = _training(home, saved, nearest)
@@ -147,7 +147,7 @@ def explain(
         except OSError as error:
             raise GraftError(
                 f"expected to write the explanations to {near(folder)}, got {error.strerror or error}: free space "
-                "there, let it be written to, or give another --out"
+                "there, make it writable, or give another --out"
             ) from error
     return made
 
@@ -155,7 +155,9 @@ def explain(
 def _checked(maps: MapOptions) -> MapOptions:
     """Return the options in plain Python values. Raises InputError for values of the wrong type."""
     if not isinstance(maps, MapOptions):
-        raise InputError(f"expected graft.MapOptions for maps, got {type(maps).__name__}: leave it out, or give those")
+        raise InputError(
+            f"expected graft.MapOptions for maps, got {type(maps).__name__}: leave it out, or give graft.MapOptions"
+        )
     return MapOptions(
         text(maps.method, "--method"),
         None if maps.stage is None else text(maps.stage, "--stage"),
@@ -196,7 +198,7 @@ def _handed_over(given: Any) -> Images:
     # One more than may be explained tells that there are too many, even of an endless iterator.
     things = [*islice(one_by_one(given), MOST_IMAGES + 1)]
     if not things:
-        raise InputError("expected images to explain, got none: name one or several")
+        raise InputError("expected images to explain, got none: name one or more")
     source = HandedOver(things)
     return Images(source, np.arange(len(things)), np.full(len(things), -1, np.int64))
 
@@ -228,7 +230,7 @@ def place_for(home: Path, out: str | Path | None, images: Images | None) -> Path
     wanted = Path(path(out, "--out")).expanduser().absolute()
     if wanted.exists() and (not wanted.is_dir() or any(wanted.iterdir())):
         raise InputError(
-            f"expected a new or empty folder for --out, got {near(wanted)}, which holds something: give another"
+            f"expected a new or empty folder for --out, got {near(wanted)}, which is not empty: give another"
         )
     holding = folders_of([] if images is None else [images.source])
     inside = next((each for each in map(str, (wanted, *wanted.parents)) if each in holding), None)
@@ -306,7 +308,7 @@ def _write(made: Explanations, saved: SavedModel, training: Mapping[str, Images]
             f"{counted(len(made.explanations), 'image')}"
             + (
                 f"; {telling} of {counted(tested, 'map passes its', 'maps pass their')} tests: what they mark is what "
-                "the answers rest on, be they right or wrong"
+                "the answers rest on, whether right or wrong"
                 if tested
                 else "; maps were not tested"
             ),

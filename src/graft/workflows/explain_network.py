@@ -135,7 +135,7 @@ def explain_network(
         except OSError as error:
             raise GraftError(
                 f"expected to write the explanation to {near(folder)}, got {error.strerror or error}: free space "
-                "there, let it be written to, or give another --out"
+                "there, make it writable, or give another --out"
             ) from error
     return made
 
@@ -162,7 +162,7 @@ def _checked(channels: list[int] | tuple[int, ...], saved: SavedModel, stage: st
     width = next(each.channels for each in saved.network.stages if each.name == stage)
     given = tuple(whole_number(each, "--channels", 0, width - 1, f"{stage} has {width:,}") for each in channels)
     if not given:
-        raise CutError(f"expected channels of {stage}, got none: name one or several, or leave --channels out")
+        raise CutError(f"expected channels of {stage}, got none: name one or more, or leave --channels out")
     return given
 
 

@@ -154,7 +154,7 @@ def _check_model(saved: SavedModel, precision: str) -> None:
         refuse_several_labels(saved.thresholds is not None, f"--precision {precision}")
     if saved.preprocessing.channels not in (1, 3):
         raise InputError(
-            f"expected a network of grey or color images to export, got one of {saved.preprocessing.channels} "
+            f"expected a network for grey or color images to export, got one for {saved.preprocessing.channels} "
             "channels: use it through graft"
         )
 
@@ -171,8 +171,8 @@ def _folder_aside(file: Path) -> Iterator[Path]:
             shutil.rmtree(aside, ignore_errors=True)
     except OSError as error:
         raise GraftError(
-            f"expected to write {near(file)}, got {error.strerror or error}: free space there, let it be written "
-            "to, or give another --out"
+            f"expected to write {near(file)}, got {error.strerror or error}: free space there, make it writable, or "
+            "give another --out"
         ) from error
 
 

@@ -69,8 +69,8 @@ def note_levels(levels: Levels, reporter: Reporter) -> None:
     """Note, for an exported run of deep images, what the file leaves to its callers."""
     if levels:
         reporter.note(
-            f"the file takes 8 bits a sample: whoever runs it without graft has to bring them, {described(levels)} "
-            "(docs/deploy.md, Without graft)"
+            "the file takes 8 bits per sample: to run it without graft, first convert deeper samples, "
+            f"{described(levels)} (docs/deploy.md, Without graft)"
         )
 
 

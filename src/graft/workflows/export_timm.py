@@ -76,8 +76,8 @@ def export_timm(
         write_json(beside(place), made.to_dict())
     except OSError as error:
         raise GraftError(
-            f"expected to write {near(place)}, got {error.strerror or error}: free space there, let it be written to, "
-            "or give another --out"
+            f"expected to write {near(place)}, got {error.strerror or error}: free space there, make it writable, or "
+            "give another --out"
         ) from error
     note_levels(saved.preprocessing.levels, reporter)
     if saved.temperature != 1:

@@ -111,8 +111,8 @@ def features(
     options = checked_data(data)
     if processes > 1 and isinstance(options.path, Dataset):
         raise InputError(
-            f"expected the path of images with --processes {processes}, got images that are in this process: leave "
-            "processes out, or write the images to a folder"
+            f"expected the path of images with --processes {processes}, got images in memory: leave processes out, or "
+            "write the images to a folder"
         )
     told_base = checked_base(base if isinstance(base, BaseOptions) else BaseOptions(base))
     with reporting(reporter, quiet) as told, ExitStack() as working:
@@ -130,7 +130,7 @@ def features(
         size = f"{_gibibytes(needed)} for {counted(len(dataset), 'image')} at {cut}, {shape} each in {choice.precision}"
         if needed > cache_budget():
             raise InputError(
-                f"expected activations that the cache has room for, which is {_gibibytes(cache_budget())}, got {size}: "
+                f"expected activations that fit in the cache, which holds {_gibibytes(cache_budget())}, got {size}: "
                 "choose a later --cut, or set GRAFT_CACHE_BYTES to more"
             )
         told.note(f"activations take {size}, and as much again while several processes write them")

@@ -92,7 +92,7 @@ def gather(
         facts=facts_of(material),
         without_images=None
         if material.dataset is not None
-        else "There are no thumbnails: the images of the run are not where they were.",
+        else "There are no thumbnails: the images of the run have been moved or deleted.",
         on_evidence=evidence.note,
         refitted=bool(material.plan.get("refit")) and chosen.name == VAL,
     )

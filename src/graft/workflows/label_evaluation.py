@@ -70,7 +70,7 @@ def check_options(**given: object) -> None:
         if value:
             raise InputError(
                 f"expected no --{name.replace('_', '-')} for a classifier of several labels, got it: leave it out, as "
-                "it is about one label for each image"
+                "it applies only to one label per image"
             )
 
 

@@ -53,7 +53,7 @@ def with_columns_of(run: Path, data: Data, reporter: Reporter) -> Data:
         if (table and rule is None) or _opens(taken):
             said = [f"{option_name(name)} {each!r}" for name, value in own.items() for each in _each(value)]
             said += [] if rule is None else [f"--group {rule!r}"]
-            reporter.note(f"read with {' '.join(said)}, as the images that {run.name} was trained on")
+            reporter.note(f"read with {' '.join(said)}, like the images that {run.name} was trained on")
             return taken
     return data
 

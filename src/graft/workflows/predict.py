@@ -113,13 +113,15 @@ def predict(
         for row in kept.rows() if kept.before else ():
             count.add(row)
         if kept.before:
-            reporter.note(f"going on after {counted(kept.before, 'image')} of an earlier job")
+            reporter.note(f"continuing after {counted(kept.before, 'image')} of an earlier job")
             reporter.step("images", count.done, count.total or count.done)
         try:
             for row in _told(_answers(classifier, kept.left(images), wanted), count, reporter):
                 kept.add(row)
         except KeyboardInterrupt as stop:
-            raise KeyboardInterrupt(f"stopped after {count}; they are kept, and --resume goes on with them") from stop
+            raise KeyboardInterrupt(
+                f"stopped after {count}; they are kept, and --resume continues from there"
+            ) from stop
         write_predictions(kept.rows(), wanted.format, out, wanted.top, wanted.more)
         remember(out, job, complete=True)
     return count
@@ -172,7 +174,7 @@ def check_finished(out: Path, format: str, images: Iterable[Entry]) -> int:
             )
         came = "something else" if rows is None else f"{counted(len(rows), 'row')} of others"
         raise InputError(
-            f"expected a row for each of {counted(len(asked), 'image')} in {out}, which no job is left of, got {came}: "
+            f"expected a row for each of {counted(len(asked), 'image')} in {out}, whose job file is gone, got {came}: "
             "give another --out, or begin again with --overwrite"
         )
     return len(asked)
@@ -239,8 +241,8 @@ def watch(
     """
     if wanted.format not in ADDED_TO:
         raise InputError(
-            f"expected one of {', '.join(ADDED_TO)} for what --watch adds to as images arrive, got {wanted.format}: "
-            "choose one of them"
+            f"expected one of {', '.join(ADDED_TO)} for the file that --watch adds to, got {wanted.format}: choose "
+            "one of them"
         )
     count, out, arriving = Count(), wanted.out, looks(folder)
     known: set[str] = set()
@@ -258,7 +260,7 @@ def watch(
                 new = [file for file in files if plain(str(file)) not in known]
                 for other in new:
                     if is_no_image(other):
-                        reporter.note(f"{other} is named as no image and was passed over")
+                        reporter.note(f"{other} is not named like an image and was passed over")
                 entries = (Entry(one_image(image), 0) for image in new if not is_no_image(image))
                 rows = _counted(_answers(classifier, entries, wanted), count)
                 write_predictions(rows, wanted.format, file, wanted.top, wanted.more, header=first)
@@ -269,7 +271,7 @@ def watch(
         raise
     except OSError as error:
         raise GraftError(
-            f"expected to add predictions to {out}, got {error.strerror or error}: make room there, or give another "
+            f"expected to add predictions to {out}, got {error.strerror or error}: free space there, or give another "
             "--out"
         ) from None
     except KeyboardInterrupt as stop:
@@ -285,7 +287,8 @@ def _check_columns(out: Path, wanted: Wanted) -> None:
         columns = file.readline() if header.getvalue() else ""
     if columns not in ("", header.getvalue()):
         raise InputError(
-            f"expected the columns that {out} was begun with, got others: call it as before, or give another --out"
+            f"expected the columns that {out} was begun with, got others: use the same options as before, or give "
+            "another --out"
         )
 
 
@@ -302,7 +305,7 @@ def _counted(rows: Iterable[Prediction], count: Count) -> Iterator[Prediction]:
 def _paths_in(out: Path, wanted: Wanted) -> set[str]:
     """Return the paths that the rows of a file name, after removing a truncated last row. Raises InputError."""
     if wanted.format == "table":
-        raise InputError(f"expected csv, tsv or jsonl to go on with, got the table {out}: begin again with --overwrite")
+        raise InputError(f"expected csv, tsv or jsonl to continue, got the table {out}: begin again with --overwrite")
     with out.open("r+b") as file:
         content = file.read()
         whole = content[: content.rfind(b"\n") + 1]
@@ -318,8 +321,7 @@ def _paths_in(out: Path, wanted: Wanted) -> set[str]:
             return {row["path"] for row in rows}
     except (ValueError, KeyError, TypeError, RecursionError, csv.Error):
         raise InputError(
-            f"expected predictions that `graft predict --watch` wrote to go on with, got something else in {out}: give "
-            "another --out"
+            f"expected predictions that `graft predict --watch` wrote in {out}, got something else: give another --out"
         ) from None
 
 
@@ -355,9 +357,11 @@ def measured_gain(run: str | PathLike[str], classifier: Classifier, views: Views
     from graft.workflows.run import was_refitted
 
     if classifier.multi_label:
-        raise InputError("expected a classifier of one label to measure the gain with, got one of several")
+        raise InputError(
+            "expected a classifier that gives one label to measure the gain with, got one that gives several"
+        )
     folder = model_folder(Path(run).expanduser()).parent
-    trained_on = ", which it was trained on in the end" if was_refitted(folder) else ""
+    trained_on = ", which the final model was also trained on" if was_refitted(folder) else ""
     source, dataset, images = images_of_run(folder, "to measure --tta on", "leave --tta out")
     images = sample(images, 0, MOST_IMAGES)
     entries = [Entry(images, index) for index in range(len(images))]

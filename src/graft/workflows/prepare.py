@@ -143,9 +143,8 @@ def prepare(
     dataset = open_images(options)
     if dataset.label_sets is not None and not multi_label:
         raise InputError(
-            f"expected images with one label each here, got {dataset.name}, which is read with several: "
-            "`graft train --multi-label` chooses a level for these itself; besides it, evaluate, predict, audit and "
-            "features know them"
+            f"expected images with one label each here, got {dataset.name}, which has several: `graft train "
+            "--multi-label` chooses a level for these itself; evaluate, predict, audit and features also take them"
         )
     for line in understood(dataset):
         reporter.note(line)
@@ -181,7 +180,7 @@ def open_images(data: Data) -> Dataset:
         several = options.table.multi_label
         if options.table != TableOptions(multi_label=several):
             raise InputError(
-                "expected no options about a table with images that are handed over, got some: name the columns as in "
+                "expected no table options with images that are handed over, got some: name the columns as in "
                 'Dataset.from_frame(frame, path="file", label="class")'
             )
         return finished(options.path, options.group, options.split_file, several)
@@ -255,7 +254,7 @@ def _images_or_path(given: Any, option: str, multi_label: bool, group: str | Non
         if hasattr(given, "dataset") and hasattr(given, "batch_size"):
             advice = "give graft.Dataset.from_torch(loader.dataset), without augmentation or scaling in its transform"
         elif hasattr(given, "__getitem__") and hasattr(given, "__len__") and not isinstance(given, Mapping | Sequence):
-            advice = "give a dataset of torch as graft.Dataset.from_torch(dataset), any other as one of these"
+            advice = "give a torch dataset as graft.Dataset.from_torch(dataset), any other as one of these"
         raise InputError(
             f"expected a path, a graft.Dataset, (images, labels) or a data frame for {option}, got {came}: {advice}"
         )

@@ -114,7 +114,7 @@ def report(
     gives an image several labels, or with one whose images are gone.
     """
     if truth(robustness, "--robustness") and other is not None:
-        raise InputError("expected one run with --robustness, got two: measure each on its own, then set them beside")
+        raise InputError("expected one run with --robustness, got two: measure each on its own, then compare them")
     folder, found, kept = _kept(run)
     if other is None:
         page = folder / PAGE_FILE if out is None else _new(out, overwrite)
@@ -127,8 +127,8 @@ def report(
     second, of_second, kept_second = _kept(other)
     if kept.thresholds is not None or kept_second.thresholds is not None:
         raise InputError(
-            "expected two runs that give an image one label to set side by side, got one that gives several: evaluate "
-            "each on the same images, `graft evaluate RUN DATA`"
+            "expected two runs that give an image one label to compare, got one that gives several: evaluate each on "
+            "the same images, `graft evaluate RUN DATA`"
         )
     page = _new(out, overwrite) if out is not None else folder / f"report-beside-{second.name}.html"
     reports = [
@@ -161,7 +161,9 @@ def _kept(run: str | PathLike[str]) -> tuple[Path, Run, KeptAnswers]:
     refuse_weights(folder, "the folder of a finished run", ", with images to measure it on")
     found, kept = finished(folder), read_answers(folder)
     if found is None or kept is None:
-        what = "which is no finished run" if found is None else f"which has no {ANSWERS_FILE} of this version of graft"
+        what = (
+            "which is not a finished run" if found is None else f"which has no {ANSWERS_FILE} of this version of graft"
+        )
         raise InputError(
             f"expected the folder of a finished run, got {near(folder)}, {what}: name another, or train again"
         )

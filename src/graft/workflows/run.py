@@ -155,7 +155,7 @@ def fault_of_model(run: Run) -> str | None:
     said = json.loads(json_text(run.to_dict()))
     own = {name: saved.facts[name] for name in ("base", "level", "cut", "images", VAL, TEST) if name in saved.facts}
     if list(map(plain, saved.classes)) != said["classes"] or any(said.get(name) != own[name] for name in own):
-        return f"expected the model of this run in {near(run.folder / 'model')}, got that of another"
+        return f"expected the model of this run in {near(run.folder / 'model')}, got the model of another run"
     return None
 
 

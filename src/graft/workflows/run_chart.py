@@ -55,11 +55,11 @@ def chart_of(run: Run) -> Chart:
     name = "mean_average_precision" if run.multi_label else "top1"
     if told[name] is not None and told[f"{name}_ci95"] is not None:
         right.axhspan(*told[f"{name}_ci95"], alpha=0.15, color="tab:green")
-        right.axhline(told[name], color="tab:green", label=f"{split} in the end, with its 95 % interval")
+        right.axhline(told[name], color="tab:green", label=f"{split} at the end, with its 95 % interval")
     if not run.multi_label:
         right.axhline(run.majority, color="tab:gray", linestyle=":", label="majority-class baseline")
     elif told["baseline"] is not None:
-        right.axhline(told["baseline"], color="tab:gray", linestyle=":", label="an order by chance")
+        right.axhline(told["baseline"], color="tab:gray", linestyle=":", label="a random order")
     right.set_ylabel("mean average precision" if run.multi_label else "accuracy")
     right.set_ylim(0, 1)
     right.legend()

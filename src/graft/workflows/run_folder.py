@@ -99,7 +99,7 @@ def folder_to_resume(out: Path | None, data: Path) -> Path:
     if (data / ARGUMENTS_FILE).is_file():
         if out is not None and out.resolve() != data.resolve():
             raise InputError(
-                f"expected a run to go on in its own folder, got {near(data)} to resume and {near(out)} for --out: "
+                f"expected a run to continue in its own folder, got {near(data)} to resume and {near(out)} for --out: "
                 "leave --out out, or copy the folder there first and resume the copy"
             )
         return data.absolute()
@@ -115,7 +115,7 @@ def folder_to_resume(out: Path | None, data: Path) -> Path:
     found = [child for child in candidates if (child / ARGUMENTS_FILE).is_file()]
     if not found:
         raise InputError(
-            f"expected a run to go on with in {near(wanted)}, got none: name its folder (`graft train --resume RUN`), "
+            f"expected a run to continue in {near(wanted)}, got none: name its folder (`graft train --resume RUN`), "
             "or train without --resume"
         )
     return max(found, key=lambda child: (child / ARGUMENTS_FILE).stat().st_mtime)
@@ -151,7 +151,8 @@ def locked(folder: Path) -> Iterator[None]:
         lock.acquire()
     except Timeout:
         raise InputError(
-            f"expected a run that no other process works on, got {near(folder)}, which one does: wait for it or stop it"
+            f"expected a run that no other process is working on, got {near(folder)}, which another one is using: "
+            "wait for it or stop it"
         ) from None
     try:
         yield
@@ -208,13 +209,11 @@ def _made(folder: Path, exists: bool) -> Path:
 
 
 def _cannot_make(folder: Path, reason: str) -> GraftError:
-    return GraftError(
-        f"expected to make the run folder {near(folder)}, got {reason}: give an --out that can be written"
-    )
+    return GraftError(f"expected to create the run folder {near(folder)}, got {reason}: give a writable --out")
 
 
 def _holds_something(folder: Path) -> InputError:
     return InputError(
-        f"expected a new or empty folder for --out, got {near(folder)}, which holds something: give another, or "
-        "--resume the run in it"
+        f"expected a new or empty folder for --out, got {near(folder)}, which is not empty: give another, or --resume "
+        "the run in it"
     )

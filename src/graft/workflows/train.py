@@ -336,16 +336,16 @@ def _resumable(folder: Path, reporter: Reporter) -> Iterator[None]:
         cause = error if isinstance(error, OSError) else error.__cause__
         if isinstance(error, InputError) or not isinstance(cause, OSError):
             if holds_work(folder):
-                reporter.note(f"what has been computed is kept: `{go_on}` goes on with it")
+                reporter.note(f"what has been computed is kept: `{go_on}` continues from there")
             raise
-        raise _unwritable(folder, cause, f"then `{go_on}` goes on with it") from error
+        raise _unwritable(folder, cause, f"then `{go_on}` continues it") from error
 
 
 def _unwritable(folder: Path, error: OSError, then: str) -> GraftError:
     name = "" if error.filename is None else f" for {Path(error.filename).name}"
     return GraftError(
-        f"expected to write the run to {near(folder)}, got {error.strerror or error}{name}: free space there or let it "
-        f"be written to, {then}"
+        f"expected to write the run to {near(folder)}, got {error.strerror or error}{name}: free space there or make "
+        f"it writable, {then}"
     )
 
 
@@ -363,8 +363,8 @@ def _read_beginning(folder: Path) -> Beginning:
         return Beginning(folder, {**said, "level": said["level"], "cut": said["cut"]}, split)
     except (OSError, ValueError, KeyError, TypeError):
         raise InputError(
-            f"expected {PLAN_FILE} and {SPLIT_FILE} of a run of this version of graft in {near(folder)}, got something "
-            "else: train again into another folder"
+            f"expected {PLAN_FILE} and {SPLIT_FILE} as this version of graft writes them in {near(folder)}, got "
+            "something else: train again into another folder"
         ) from None
 
 

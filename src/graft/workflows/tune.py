@@ -156,9 +156,9 @@ def _kept_at(place: Path) -> Iterator[None]:
             if count := len((place / TRIALS_FILE).read_bytes().splitlines()):
                 raise KeyboardInterrupt(
                     f"stopped; {counted(count, 'trial is', 'trials are')} kept in {near(place)}, and the same call "
-                    "goes on with them"
+                    "continues from them"
                 ) from interruption
-        raise KeyboardInterrupt("stopped before the first trial was done: the same call begins again") from interruption
+        raise KeyboardInterrupt("stopped before the first trial was done: the same call starts over") from interruption
 
 
 class _Search:
@@ -185,7 +185,7 @@ class _Search:
         usual = self._comes_to(decided.plan.level)
         self.usual = next((each for each in self.levels if self._comes_to(each) == usual), decided.plan.level)
         if self.usual not in self.levels:
-            self._note(f"the first trial, {self.usual}, is what graft train does anyway: it is only compared with")
+            self._note(f"the first trial, {self.usual}, is what graft train does anyway: it is only a baseline")
         self.searched = {level: self._searched(level, settings) for level in self.levels}
         self.question = _question(arguments, decided, levels, settings, self.searched)
 
@@ -296,8 +296,8 @@ class _Search:
         best, usual = best_of(among, stages), done[0]
         if best.top1 is None:
             raise GraftError(
-                f"expected a trial that succeeds, got {counted(len(among), 'that fails', 'that fail')}, the last with: "
-                f"{among[-1].error}"
+                f"expected at least one trial to succeed, got {counted(len(among), 'that fails', 'that fail')}, the "
+                f"last with: {among[-1].error}"
             )
         difference, test, n = self._on_test(best, usual)
         file = self.folder / BEST_FILE
@@ -358,7 +358,10 @@ def _command(arguments: Arguments, recipe: Path) -> str:
 def _levels(levels: str | Sequence[str]) -> tuple[str, ...]:
     names = levels.split(",") if isinstance(levels, str) else levels
     if not isinstance(names, Sequence) or not all(isinstance(name, str) for name in names):
-        raise InputError(f"expected a list of texts or one with commas for --levels, got {levels!r}: write it so")
+        raise InputError(
+            f"expected a list of levels, or a string with commas between them, for --levels, got {levels!r}: write it "
+            "like that"
+        )
     found = tuple(dict.fromkeys(name.strip() for name in names if name.strip()))
     for level in found:
         check_level(level)

@@ -122,7 +122,7 @@ def leakage(dataset: Dataset) -> Iterator[str]:
         left = len(images) - seen
         what = f"{seen:,} of {counted(len(images), 'image')} in {name} have copies in train"
         if left < FEWEST_TO_MEASURE:
-            yield f"{what}: the {left:,} that have none are too few to measure anything"
+            yield f"{what}: the {left:,} without copies are too few to measure anything"
         else:
             yield f"{what} and are not counted in its figures"
 
@@ -145,7 +145,7 @@ def trained_on(run: Path, classes: tuple[str, ...], images: Images) -> tuple[np.
         return nothing, _unknown(f"{near(folder)} has no {SPLIT_FILE}")
     names: tuple[str, ...] = (TRAIN, VAL)
     if not (folder / PLAN_FILE).is_file():
-        told = f"{near(folder)} has no {PLAN_FILE}, which says whether val was trained on: it counts as if it was"
+        told = f"{near(folder)} has no {PLAN_FILE}, which says whether val was trained on: val is treated as if it was"
     elif not was_refitted(folder):
         names = (TRAIN,)
     known = [read_digests(kept, name) or frozenset() for name in names]
@@ -172,4 +172,4 @@ def _are_values(images: Images) -> bool:
 
 
 def _unknown(why: str) -> str:
-    return f"the images that it was trained on are not known ({why}): with some of them here, the figures are too good"
+    return f"its training images are not known ({why}): if some of them are here, the figures are optimistic"

@@ -145,14 +145,16 @@ def _is_name(named: str) -> bool:
 def _open(named: str, random: bool, seed: int, reporter: Reporter) -> _Opened:
     path, is_name = Path(named).expanduser(), _is_name(named)
     if is_name and not random and resolve(named).published is None:
-        reporter.note(f"{named} has no published weights: it starts at random, so its maps show what untrained ones do")
+        reporter.note(
+            f"{named} has no published weights: it starts at random, so its maps are those of an untrained network"
+        )
     if is_name and (random or resolve(named).published is None):
         return _Opened(untrained_base(named, seed=seed))
     try:
         base = load_base(named, reporter=reporter)
     except FetchError as error:
         if is_name:
-            raise FetchError(f"{error}; or walk through it with random weights, --random") from None
+            raise FetchError(f"{error}; or add --random to walk through it with random weights") from None
         raise
     refuse_several_labels(base.thresholds is not None, "a walk")
     for each in base.notes:
@@ -189,7 +191,7 @@ def _check_places(at: Sequence[str], opened: Sequence[_Opened]) -> None:
             )
         if len(numbers) not in (1, 3) or not all(number.isdecimal() for number in numbers):
             raise InputError(
-                f"expected STAGE:CHANNEL or STAGE:CHANNEL:ROW:COLUMN for --at, got {each!r}: write it like these, "
+                f"expected STAGE:CHANNEL or STAGE:CHANNEL:ROW:COLUMN for --at, got {each!r}: write it like that, with "
                 "numbers from 0"
             )
         own = [shape for name, shape in shapes if name == stage]

@@ -199,7 +199,7 @@ def test_links_in_a_tar(tmp_path: Path) -> None:
         add(archive, "b/pipe", kind=tarfile.FIFOTYPE)
     dataset = read_archive(path)
     assert content(dataset) == {"all": [(b"one", "a"), (b"one", "b"), (b"one", "b")]}
-    reason = "it is a link to what is no file in the archive"
+    reason = "it is a link to something that is not a file in the archive"
     assert dataset.left_out == {
         **{f"x.tar/b/{name}": reason for name in ("out", "root", "chain", "folder")},
         "x.tar/b/pipe": "it is neither file nor folder",
@@ -429,7 +429,7 @@ def test_a_tar_that_is_damaged_in_the_middle(tmp_path: Path) -> None:
     path.write_bytes(data)
     dataset = read_archive(path)
     assert content(dataset) == {"all": [(b"a/1", "a")]}
-    assert any("no header of a tar file" in note for note in dataset.notes)
+    assert any("neither a tar header" in note for note in dataset.notes)
 
 
 @pytest.mark.parametrize(

@@ -67,7 +67,7 @@ def test_numbers_get_the_names_of_a_list(
         data = Path(shutil.make_archive(str(tmp_path / "packed"), "zip", data))
     dataset = open_dataset(data)
     assert named(dataset) == {"cat": 1, "dog": 2}
-    assert any(f"called as {Path(file).name} names them ({classes[0]} is 'cat'" in note for note in dataset.notes)
+    assert any(f"named as in {Path(file).name} ({classes[0]} is 'cat'" in note for note in dataset.notes)
     assert not any("was not used" in note for note in dataset.notes)
 
 

@@ -265,6 +265,6 @@ def test_a_folder_without_labels_is_left_out_with_the_command_that_classifies_it
     root = plant(tmp_path / "my data", "train/a/1.jpg", "train/b/2.jpg", "test/3.jpg")
     (note,) = open_dataset(root).notes
     assert note == (
-        "my data: folder 'test' was left out, since it has no folders of classes, so that its images have no labels: "
-        f"`graft predict RUN '{root.resolve()}/test'` classifies them"
+        "my data: folder 'test' was left out, since it has no class folders, so its images have no labels: `graft "
+        f"predict RUN '{root.resolve()}/test'` classifies them"
     )

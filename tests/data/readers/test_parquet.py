@@ -352,7 +352,7 @@ def test_a_column_of_bytes_that_start_as_images_is_that_of_the_images_whatever_i
 def test_of_several_columns_of_images_the_named_one_is_read(tmp_path: Path) -> None:
     path = tmp_path / "x.parquet"
     pq.write_table(pa.table({"left": [encoded(1)], "right": [encoded(2)], "label": ["a"]}), path)
-    with pytest.raises(DataError, match="got 'left' and 'right': say which, as in `path_column='left'`"):
+    with pytest.raises(DataError, match="got 'left' and 'right': name one, as in `path_column='left'`"):
         open_dataset(path)
     with pytest.raises(DataError, match=r"got 'left' and 'right': .* or give the images or their folder"):
         open_images(path)
@@ -382,7 +382,7 @@ def test_numbers_take_the_names_of_a_list_beside_them(tmp_path: Path, kind: str)
     (tmp_path / "classes.txt").write_text("zebra\nant\n")
     dataset = open_dataset(tmp_path / "x.parquet" if kind == "file" else tmp_path)
     assert [dataset.item("all", row).label for row in range(2)] == ["ant", "zebra"]
-    assert dataset.notes == ("classes are called as classes.txt names them (0 is 'zebra', 1 is 'ant')",)
+    assert dataset.notes == ("classes are named as in classes.txt (0 is 'zebra', 1 is 'ant')",)
 
 
 @pytest.mark.parametrize("kind", ["feather", "file", "stream"])

@@ -56,4 +56,6 @@ def test_what_a_run_wrote_beside_its_images_says_nothing_until_it_is_asked_for(t
     (tmp_path / "split.csv").write_text("\n".join(["path,label,split", *rows, ""]))
     dataset = open_dataset(tmp_path)
     assert list(dataset.splits) == ["all"]
-    assert any(note.startswith("split.csv was not used, since it is like that of a run") for note in dataset.notes)
+    assert any(
+        note.startswith("split.csv was not used, since it looks like the split file of a run") for note in dataset.notes
+    )

@@ -245,7 +245,7 @@ def test_what_is_no_sample_is_left_out_by_name(tmp_path: Path) -> None:
             "a/7.cls": "-1",
             "a/8.jpg": "label is a list",
             "a/8.json": '{"label": [1]}',
-            "readme": "no ending",
+            "readme": "no extension",
             "._a/9.jpg": "hidden",
             "a/1.npy": "not beside its image",
         },
@@ -260,7 +260,7 @@ def test_what_is_no_sample_is_left_out_by_name(tmp_path: Path) -> None:
         "x.tar/a/6.jpg": "its label in JSON cannot be read",
         "x.tar/a/7.jpg": "it has no label",
         "x.tar/a/8.jpg": "it has no label",
-        "x.tar/readme": "its name has no ending, so that it is in no sample",
+        "x.tar/readme": "its name has no extension, so it belongs to no sample",
         "x.tar/a/1.npy": "there is no image with this key",
     }
     assert len(dataset.notes) == 1 and "9 files in shards left out" in dataset.notes[0]
@@ -313,7 +313,9 @@ def test_a_shard_that_is_no_tar_among_others_is_named(tmp_path: Path) -> None:
     (tmp_path / "train-2.tar").write_bytes(b"<html>not found</html>" * 100)
     dataset = read_tar_shards(tmp_path)
     assert len(dataset) == 3
-    assert dataset.left_out == {f"train-{number}.tar": "the shard is not whole: it is no tar file" for number in (1, 2)}
+    assert dataset.left_out == {
+        f"train-{number}.tar": "the shard is not whole: it is not a tar file" for number in (1, 2)
+    }
     assert [note.split(" (")[0] for note in dataset.notes[:2]] == [
         f"train-{number}.tar is not whole" for number in (1, 2)
     ]

@@ -90,8 +90,8 @@ def test_budgets_that_are_out_of_reach_say_why_once_for_each_reason() -> None:
         find_threshold(np.linspace(1, 0.5, 100), np.arange(100) % 3 > 0, each) for each in (0.01, 0.02, 0.1)
     )
     text = Page(render_report(replace(made, trust=replace(made.trust, budgets=budgets)))).text
-    assert text.count("At most 1% wrong cannot be shown with 100 images: it takes 299 without an error.") == 1
-    assert "At most 10% wrong cannot be shown with 100 images: too many of the surest answers are wrong." in text
+    assert text.count("At most 1% wrong cannot be guaranteed with 100 images: it takes 299 without an error.") == 1
+    assert "At most 10% wrong cannot be guaranteed with 100 images: too many of the surest answers are wrong." in text
 
 
 def test_sections_are_there_only_for_what_was_measured() -> None:

@@ -188,7 +188,7 @@ def _with_links(
     found = pyarrow.compute.index_in(targets, value_set=paths).fill_null(-1).to_numpy()
     linked = [path for (path, _), row in zip(links, found, strict=True) if row >= 0]
     missed = [path for (path, _), row in zip(links, found, strict=True) if row < 0]
-    left_out |= dict.fromkeys(missed, "it is a link to what is no file in the archive")
+    left_out |= dict.fromkeys(missed, "it is a link to something that is not a file in the archive")
     column = pyarrow.concat_arrays([paths, pyarrow.array(linked, pyarrow.large_binary())])
     return column, np.concatenate([np.arange(len(paths)), found[found >= 0]])
 

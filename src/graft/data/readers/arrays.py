@@ -122,8 +122,8 @@ def _labels(array: np.ndarray, name: str, where: str, multi_label: bool = False)
             row = array[several[0]].astype(int).tolist()
             raise DataError(
                 f"expected one label for each image in {name} of {where}, got {sum(row)} in row {several[0]} ({row}) "
-                f"and in {counted(len(several), 'row')} in all another number than one: keep those with one, or train "
-                "on all of them with --multi-label"
+                f"and in {counted(len(several), 'row')} in all without exactly one: keep those with one, or train on "
+                "all of them with --multi-label"
             )
         found: np.ndarray = array.argmax(axis=1)
         return found

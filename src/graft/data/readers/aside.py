@@ -40,7 +40,7 @@ NO_LABEL = "no_label"
 _MASK_OF = re.compile(
     r"(?i)[ _.-]*(masks?|segmentation|seg|gt|ground_?truth|labels?|annotations?|thumb(nail)?s?)?[ _.-]*\d?$"
 )
-NO_LABELS = "has no folders of classes, so that its images have no labels"
+NO_LABELS = "has no class folders, so its images have no labels"
 # The share of files beside images that must be named after one.
 _MOST = 0.9
 
@@ -67,13 +67,13 @@ def sort_folders(tree: Tree, folder: Folder) -> Sorted:
     kept, aside, empty = [], [], []
     for child in sorted(folder.folders.values(), key=lambda child: child.name):
         if SYSTEM.fullmatch(child.name):
-            aside.append(Aside(child, "is the system's"))
+            aside.append(Aside(child, "belongs to the system"))
         elif not child.all_files:
             empty.append(child)
         elif not child.all_images:
             aside.append(Aside(child, "holds no images"))
         elif _is_output(tree, child):
-            aside.append(Aside(child, "is what a training run wrote"))
+            aside.append(Aside(child, "was written by a training run"))
         else:
             kept.append(child)
     for child in [child for child in kept if any(map(_SIDE.fullmatch, _words(child.name)))]:
@@ -93,7 +93,7 @@ def sort_folders(tree: Tree, folder: Folder) -> Sorted:
             aside.append(Aside(child, NO_LABELS))
     for child in [child for child in kept if _repeats(child, kept)]:
         kept.remove(child)
-        aside.append(Aside(child, "holds the folders beside it once more"))
+        aside.append(Aside(child, "repeats the folders beside it"))
     return Sorted(tuple(kept), tuple(aside), tuple(empty))
 
 

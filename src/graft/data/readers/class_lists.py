@@ -56,7 +56,7 @@ def with_listed_names(dataset: Dataset, files: Iterable[Path]) -> Dataset:
     elif fitting:
         source, found = next(iter(fitting.items()))
         shown = first_few(f"{name} is {shortened(found[name])!r}" for name in dataset.classes)
-        return renamed(dataset, found, f"classes are called as {source} names them ({shown})")
+        return renamed(dataset, found, f"classes are named as in {source} ({shown})")
     return renamed(dataset, {}, *notes)
 
 

@@ -88,7 +88,7 @@ def pixels_in(grid: Grid, options: TableOptions) -> list[int]:
         raise LeftOpenError(
             f"expected one column of {grid.path.name} that could be the label, got the first and the last, which both "
             "count up from 0 or 1",
-            f"say which, as in --label-column {before} or --label-column {behind}",
+            f"name one, as in --label-column {before} or --label-column {behind}",
         )
     return found[:-1] if last > first else found[1:]
 
@@ -190,8 +190,9 @@ class Columns:
             ) from None
         if (pyarrow.compute.max(pyarrow.compute.binary_length(cells[:_LOOKED_UP])).as_py() or 0) > _LONGEST_PATH:
             raise DataError(
-                f"expected paths of images in the column {self.shown(column)} of {self.grid.path.name}, got cells with "
-                "content in them, in no format of images that is read: write the images to files, and their paths there"
+                f"expected paths of images in the column {self.shown(column)} of {self.grid.path.name}, got cells "
+                "with content in them that is in no supported image format: write the images to files, and their "
+                "paths there"
             )
         return self._as_files_are(cells) if self.grid.western else cells
 
@@ -379,7 +380,7 @@ class Columns:
         first = self.grid.names[columns[0]].strip()
         return LeftOpenError(
             f"expected one column of {role}s in {self.grid.path.name}, got {both}, which are equally likely",
-            f"say which, as in --{role}-column {first!r}",
+            f"name one, as in --{role}-column {first!r}",
         )
 
     def repeats(self, column: int) -> bool:

@@ -124,7 +124,7 @@ def given_column(role: str, name: str, names: Sequence[str], table: str = "the t
     if not found:
         shown = first_few(map(repr, names), 8)
         raise InputError(
-            f"expected a column of {table} for --{role}-column, got {name!r}, which is none of {shown or 'none'}: "
+            f"expected a column of {table} for --{role}-column, got {name!r}, which is not among {shown or 'none'}: "
             "name one of these"
         )
     return found[0]

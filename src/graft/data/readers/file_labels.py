@@ -75,8 +75,8 @@ def read_named_after_classes(place: Place) -> Dataset | None:
     first = {label: name for name, label in zip(reversed(names), reversed(labels), strict=True) if label}
     shown = ", ".join(f"{label!r} of {first[label]}" for label in sorted(first)[:3]) + ", …" * (len(first) > 3)
     note = (
-        f"no folder and no table says the classes: they are those that files are named after ({shown}); --label-from "
-        "REGEX takes others"
+        f"no folder or table gives the classes: they are taken from the names of files ({shown}); --label-from REGEX "
+        "chooses others"
     )
     return arrange_rows(place.listing.name, place.source, pyarrow.table(columns), notes=(note,))
 

@@ -199,7 +199,7 @@ class FileFinder:
             complete = [split for split, (own, _) in of_splits.items() if (own >= 0).all()]
             if len(complete) == 1:
                 found, told = of_splits[complete[0]]
-                notes = [*told, f"of files that have the same name in several splits, those of {complete[0]} are meant"]
+                notes = [*told, f"of files that have the same name in several splits, those of {complete[0]} are used"]
         return self._without_strays(cells, found), notes
 
     def _without_strays(self, cells: pyarrow.LargeBinaryArray, found: np.ndarray) -> np.ndarray:
@@ -335,7 +335,7 @@ class FileFinder:
             )
         note = (
             f"{' and '.join(masks)} files beside the {left[0]} files of the same names look like masks and were not "
-            "used; --suffix says otherwise"
+            "used; --suffix chooses others"
         )
         return np.isin(numbers, [names.index(ending) for ending in masks]), [note]
 
@@ -372,7 +372,9 @@ def _image_dir(given: str, root: Path) -> Path:
     path = Path(given).expanduser()
     found = next((each for each in (path.absolute(), root / path) if each.is_dir()), None)
     if found is None:
-        raise DataError(f"expected a folder of images for --image-dir, got {given!r}, which is none: check the path")
+        raise DataError(
+            f"expected a folder of images for --image-dir, got {given!r}, which is not a folder: check the path"
+        )
     return found
 
 

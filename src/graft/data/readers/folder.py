@@ -84,14 +84,14 @@ def read_file(path: Path) -> bytes:
     try:
         status = path.stat()
     except ValueError:
-        raise OSError("expected a readable file, got a path with NUL in it, which none has") from None
+        raise OSError("expected a readable file, got a path with NUL in it, which no path can have") from None
     if stat.S_ISDIR(status.st_mode):
         raise OSError("expected a readable file, got a folder: name its files, or use `graft predict RUN FOLDER`")
     if not stat.S_ISREG(status.st_mode):
         # Reading it might never end.
         came = next((name for is_one, name in _OTHER_KINDS if is_one(status.st_mode)), "something else")
         raise OSError(
-            f"expected a regular file, got {came}: write what it gives to a file (`cat > image.jpg`), and name that"
+            f"expected a regular file, got {came}: write its content to a file (`cat > image.jpg`), and name that"
         )
     if status.st_size > MAX_BYTES:
         raise OSError(f"expected an image of at most {MAX_BYTES:,} bytes, got {status.st_size:,}")

@@ -132,7 +132,7 @@ def _splits_among(layout: Layout, folders: Sequence[Folder], name: str) -> dict[
             f"expected one folder per split in {name}, got {', '.join(folder.name for folder in twice)}: merge those "
             "that mean the same"
         )
-    layout.aside += [Aside(folder, "is no split") for folder in others]
+    layout.aside += [Aside(folder, "is not a split") for folder in others]
     return {folder.name: named[folder.name] for folder in folders if folder.name in named}
 
 
@@ -245,7 +245,7 @@ def _read_classes(layout: Layout, parent: Folder, folders: Sequence[Folder], spl
         # With few origins, each would hold a large part of the images.
         many = len(folders) >= FEW_GROUPS or sum(each.all_images for each in folders) <= FEW_IMAGES * len(folders)
         layout.notes.append(
-            f"{quoted(folders)} are where images come from, not classes, since what they hold recurs: "
+            f"{quoted(folders)} are sources of images, not classes, since the same folders recur in them: "
             + ("no split divides one" if many else f"--group {level(folders[0])} keeps each in one split")
         )
         origins = [(each, folder.name if many else None) for folder in folders for each in inner[folder.name]]

@@ -310,7 +310,9 @@ def _read_all(
             notes.append(f"{Path(name).name} was not used, since it cannot be read ({error})")
             continue
         if of_a_run:
-            notes.append(f"{file.name} was not used, since it is like that of a run: --split-file FILE uses it")
+            notes.append(
+                f"{file.name} was not used, since it looks like the split file of a run: --split-file FILE uses it"
+            )
         else:
             files.append(file)
     finder = FileFinder(start, options, place=place)

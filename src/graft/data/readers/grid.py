@@ -85,11 +85,11 @@ def open_grid(path: Path, beginning: bool = False) -> Grid:
     openers |= {".jsonl": _json_lines, ".ndjson": _json_lines}
     if not path.is_file():
         # A pipe or a device would never end.
-        raise DataError(f"expected a table in a file, got {path.name}, which is none: replace or remove it")
+        raise DataError(f"expected a table in a file, got {path.name}, which is not a file: replace or remove it")
     if ending in _OTHER_SHEETS:
         raise DataError(
-            f"expected a spreadsheet as .xlsx or a table as .csv, got {path.name}, whose format is not read: save it "
-            "as one of these"
+            f"expected a spreadsheet as .xlsx or a table as .csv, got {path.name}, whose format is not supported: "
+            "save it as one of these"
         )
     with reading(path):
         path = plain_table(path)
@@ -101,7 +101,9 @@ def open_grid(path: Path, beginning: bool = False) -> Grid:
                 ending not in (".parquet", ".json", ".xml", ".xlsx", ".mat")
                 and len(file.readline(longest + 1)) > longest
             ):
-                raise DataError(f"expected rows of at most {longest:,} bytes in {path.name}, got a longer one: part it")
+                raise DataError(
+                    f"expected rows of at most {longest:,} bytes in {path.name}, got a longer one: split it"
+                )
         is_list = ending in LIST_ENDINGS or not given.suffix
         grid = _as_exported(_list(path, beginning) if is_list else openers.get(ending, _csv)(path))
     # Show the user the given name; what is read is the unpacked content.

@@ -175,7 +175,7 @@ def labels_by_number(files: Sequence[Path], finder: FileFinder) -> Found | None:
         tuple(dict.fromkeys(used)),
         table,
         found.there,
-        (f"labels are those of the numbers in the names of files: {shown}{divided}", *found.notes),
+        (f"labels are matched to files by the numbers in their names: {shown}{divided}", *found.notes),
     )
 
 

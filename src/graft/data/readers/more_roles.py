@@ -46,8 +46,8 @@ def splits(columns: Columns) -> tuple[int, pyarrow.ChunkedArray] | None:
             chosen = column, found
         elif found is not None and chosen is not None and found.combine_chunks() != chosen[1].combine_chunks():
             columns.notes.append(
-                f"{columns.shown(column)} could be the split as well as {columns.shown(chosen[0])}: "
-                "--split-column says which"
+                f"{columns.shown(column)} could be the split as well as {columns.shown(chosen[0])}: --split-column "
+                "chooses"
             )
         elif found is None and plain_name(columns.grid.names[column]) not in ("dataset", "purpose", "phase", "set"):
             columns.say_unused(column, "split", "its cells are not train, val and test", _instead(columns, column))
@@ -81,7 +81,7 @@ def _split_by_cells(columns: Columns) -> tuple[int, pyarrow.ChunkedArray] | None
     if unlike:
         names = " and ".join(map(columns.shown, [first, *unlike]))
         columns.notes.append(
-            f"{names} could be the split and were not used, since they differ: --split-column says which"
+            f"{names} could be the split and were not used, since they differ: choose one with --split-column"
         )
         return None
     columns.taken.add(first)

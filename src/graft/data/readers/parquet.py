@@ -307,7 +307,7 @@ def _image_column(opened: pyarrow.parquet.ParquetFile, options: TableOptions | N
     if len(found) > 1:
         raise LeftOpenError(
             f"expected one column of images, got {' and '.join(map(repr, found[:4]))}",
-            f"say which, as in --path-column {found[0]!r}",
+            f"name one, as in --path-column {found[0]!r}",
         )
     return next(iter(found), None)
 

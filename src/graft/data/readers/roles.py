@@ -205,7 +205,7 @@ def _path(columns: Columns) -> int | None:
                     raise columns.either("path", [column, *beside])
                 columns.notes.append(
                     f"images are those in {columns.shown(column)}, and others are in "
-                    f"{' and '.join(map(columns.shown, beside))}: --path-column says which"
+                    f"{' and '.join(map(columns.shown, beside))}: --path-column chooses"
                 )
             return column
     if own:
@@ -286,7 +286,7 @@ def _of_yes_and_no(columns: Columns, names: Sequence[str], texts: Sequence[pyarr
     columns.notes += taken_for_no(names, texts)
     never = [name.strip() for name, text in zip(names, texts, strict=True) if not one_hot_columns([text])[1]]
     if columns.options.multi_label and never:
-        columns.notes.append(f"no row says yes to {', '.join(map(repr, never[:6]))}: nothing can be learned")
+        columns.notes.append(f"no row is positive for {', '.join(map(repr, never[:6]))}: nothing can be learned")
     return f"the columns {', '.join(map(repr, names[:4]))}{', …' if len(names) > 4 else ''}"
 
 
@@ -304,7 +304,7 @@ def _label_by_name(columns: Columns, path: int) -> int | None:
         if others:
             columns.notes.append(
                 f"{' and '.join(map(columns.shown, others))} could be the label as well as {columns.shown(own[0])}: "
-                "--label-column says which"
+                "--label-column chooses"
             )
         words = [column for column in named(columns.grid.names, SYNONYMS["label"]) if column not in (path, *own)]
         # A class number beside the class name.

@@ -73,7 +73,7 @@ def divide(place: Place, dataset: Dataset, lists: Sequence[Found], split: str | 
     if WHOLE not in dataset.splits:
         of_row = [name for name, images in dataset.splits.items() for _ in range(len(images))]
         if any(of_row[row] != own for row, own in meant.items()):
-            notes.append(f"{names} would divide the images otherwise and was not used")
+            notes.append(f"{names} would divide the images differently and was not used")
         return replace(dataset, notes=(*dataset.notes, *notes))
     rest = TRAIN if TRAIN not in meant.values() else ""
     splits = np.array([meant.get(row, rest) for row in range(len(whole))])
@@ -120,8 +120,8 @@ def _chosen(
             if any(split in (str(file), file.relative_to(place.root).as_posix()) for file in own):
                 return name
         raise DataError(
-            f"expected a list of images in {place.listing.name} for --split-file, got {split!r}, which is none whose "
-            "lines are nearly all images with labels: check its path, which starts from the data"
+            f"expected a list of images in {place.listing.name} for --split-file, got {split!r}, whose lines are not "
+            "nearly all images with labels: check its path, which starts from the data"
         )
     # The same division in several forms counts once.
     distinct = [
@@ -131,7 +131,7 @@ def _chosen(
         first = [files[name][0].relative_to(place.root).as_posix() for name in distinct]
         raise DataError(
             f"expected one division into splits, got {len(distinct)}, which are equally likely ({first_few(first)}): "
-            f"say which, as in --split-file {first[0]}, or --split-file none"
+            f"name one, as in --split-file {first[0]}, or --split-file none"
         )
     return next(iter(distinct), None)
 

@@ -161,9 +161,9 @@ def _none_there(name: str, source: Source, root: Path, missing: Sequence[int], r
     first = missing[0]
     if first in reasons:
         return DataError(
-            f"expected one image for each row of {name} below {root}, got none of {len(missing):,} that is "
-            f"alone: {reasons[first]}, as for {source.key(first)!r}; say where the images are with --image-dir, or how "
-            "they end with --suffix"
+            f"expected one image for each row of {name} below {root}, got none of {len(missing):,} that matches only "
+            f"one file: {reasons[first]}, as for {source.key(first)!r}; say where the images are with --image-dir, or "
+            "give their extension with --suffix"
         )
     return DataError(
         f"expected the images that {name} names below {root}, got none of {len(missing):,}; there is no "

@@ -51,14 +51,14 @@ def decide(place: Place, found: list[Found], notes: list[str], options: TableOpt
         names = " and ".join(each.name for each in chosen)
         raise DataError(
             f"expected one table of the images in {place.listing.name}, or one for each split, got {names}: give the "
-            f"one that is meant as DATA, as in {chosen[0].files[0]}, or --label-from folder where folders are classes"
+            f"right one as DATA, as in {chosen[0].files[0]}, or --label-from folder where folders are classes"
         )
     notes += [f"{each.name} was not used beside {chosen[0].name}" for each in found if each not in chosen]
     folders, names_of_folders, called = _against_folders(chosen)
     by_table = by_split or any("split" in each.table.column_names for each in chosen)
     said_again = chosen[0].beside and names_of_folders >= set().union(*(each.labels() for each in chosen))
     if not by_table and (folders == _SAME or said_again):
-        notes += [f"{each.name} was not used, since the folders tell the classes" for each in chosen if each.beside]
+        notes += [f"{each.name} was not used, since the folders give the classes" for each in chosen if each.beside]
         return None
     if folders == _NESTED:
         parents = first_few(sorted(_class_folders(place)))
@@ -68,7 +68,7 @@ def decide(place: Place, found: list[Found], notes: list[str], options: TableOpt
         )
     if folders == _OTHER:
         notes.append(
-            f"labels are those of {chosen[0].name}, not the folders of the images: --label-from folder takes these"
+            f"labels are those of {chosen[0].name}, not the folders of the images: --label-from folder uses these"
         )
     notes[:0] = [note for each in chosen for note in each.notes]
     table = _by_folder(join_tables([each.table for each in chosen], [each.split for each in chosen]))
@@ -77,7 +77,7 @@ def decide(place: Place, found: list[Found], notes: list[str], options: TableOpt
     splits = [split for each in chosen for split in splits_of_rows(each.table, each.split)]
     dataset = arrange_table(name, finder, table, notes, splits)
     if folders == _SAME and all(map(CODE.fullmatch, dataset.classes)) and not all(map(CODE.fullmatch, called.values())):
-        dataset = renamed(dataset, called, f"classes are called as the folders that {chosen[0].name} numbers")
+        dataset = renamed(dataset, called, f"classes are named after the folders that {chosen[0].name} numbers")
     tables = binary_array(os.fsencode(file.relative_to(root)) for each in chosen for file in each.files)
     located = pyarrow.concat_arrays([table["path"].combine_chunks(), tables])
     return replace(with_strangers(dataset, place, located), name=place.listing.name)

@@ -161,7 +161,7 @@ def _index(file: IO[bytes], number: int, shard: str, found: _Found) -> None:
                 continue
             key, ending = _key_and_ending(path)
             if member.kind != FILE or not key:
-                reason = "its name has no ending, so that it is in no sample"
+                reason = "its name has no extension, so it belongs to no sample"
                 found.left_out[_told_name(shard, path)] = reason if member.kind == FILE else f"it is a {member.kind}"
                 continue
             if key != sample.key:

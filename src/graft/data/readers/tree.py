@@ -40,8 +40,8 @@ _NAMED_AS_SMALLER = (
     "files named as thumbnails of images beside them",
 )
 _NAMED_AS_OTHERS = (
-    "file in class folders that is named as no image",
-    "files in class folders that are named as no images",
+    "file in class folders that is not named like an image",
+    "files in class folders that are not named like images",
 )
 _TABLES = (".csv", ".tsv", ".tab", ".jsonl", ".parquet")
 

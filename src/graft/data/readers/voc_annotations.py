@@ -125,7 +125,7 @@ def _split_of_each(paths: Sequence[str]) -> dict[str, str]:
 
 def _refuse_shared(pairs: dict[str, list[str]], name: str) -> None:
     """Raise DataError for an image that several XML files may describe, and for an XML file of several images."""
-    advice = "put each XML file beside its image, or in a folder that is named as that of its image is"
+    advice = "put each XML file beside its image, or in a folder with the same name as its image's folder"
     several = next((path for path, files in pairs.items() if len(files) > 1), None)
     if several is not None:
         raise DataError(

@@ -223,10 +223,10 @@ def split_alarms(one: Split | None, other: Split | None) -> Iterator[Alarm]:
         yield Alarm(
             "class_shares_differ",
             "warning",
-            f"classes are not as frequent in {one.name}",
-            f"Accuracy is {of_low}, but {of_other}, because the classes have other shares; with those of {other.name} "
+            f"class frequencies differ in {one.name}",
+            f"Accuracy is {of_low}, but {of_other}, because the class frequencies differ; with those of {other.name} "
             f"it would be {in_percent(weighted)}. Judge by the recall of each class; `--class-weights balanced` makes "
-            "them more alike.",
+            "recalls more even.",
         )
     else:
         yield Alarm(

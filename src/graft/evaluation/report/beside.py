@@ -55,8 +55,8 @@ def _difference(beside: Beside) -> str:
     return sentence(
         f"On the {found.n:,} images that both were measured on, {named(beside.one)} gets "
         f"{100 * found.difference:+.1f} points (95 % interval {100 * low:+.1f} to {100 * high:+.1f}{over}) against "
-        f"{named(beside.other)}: {found.first:,} images are right with the first alone and {found.second:,} with the "
-        f"second alone; {sure}{test}."
+        f"{named(beside.other)}: {found.first:,} images are right only with the first and {found.second:,} only with "
+        f"the second; {sure}{test}."
     )
 
 
@@ -122,7 +122,7 @@ def _classes(one: Report, other: Report) -> str:
         (name, f"{n:,}", percent(first), percent(second), f"{100 * gain:+.1f}")
         for name, n, first, second, gain in rows[:MOST_CLASSES]
     ]
-    label = "Recall by class, those first that differ most"
+    label = "Recall by class, the largest differences first"
     head = ("class", "images", named(one), named(other), "points")
     return section("classes", "Classes", scrolling(label, head, cells)) if cells else ""
 

@@ -48,10 +48,10 @@ class LabelReport:
         name, scores = self.main
         figure = scores.mean_average_precision
         if figure is None:
-            return (f"Nothing was measured on {name}: no label is there on some images and not on others.",)
+            return (f"Nothing was measured on {name}: no label is present on some images and absent from others.",)
         said = [
             f"Mean average precision on {name} is {percent(figure)} ({scores.interval}, "
-            f"{counted(scores.n, 'image')}); an order by chance gets {percent(scores.baseline or 0.0)}.",
+            f"{counted(scores.n, 'image')}); a random order gets {percent(scores.baseline or 0.0)}.",
             f"At the thresholds of the model, micro F1 is {scores.micro_f1:.3f} and macro F1 {scores.macro_f1:.3f}; "
             f"all labels of an image are correct for {percent(scores.exact)} of them.",
         ]
@@ -62,7 +62,7 @@ class LabelReport:
         ]
         if poor:
             shown = first_few(map(repr, poor), 6)
-            said.append(f"Hardly told from chance: {shown}. Check these labels, or add images that have them.")
+            said.append(f"Barely better than chance: {shown}. Check these labels, or add images that have them.")
         unknown = [row.name for row in scores.classes if row.average_precision is None]
         if unknown:
             shown = first_few(map(repr, unknown), 6)
@@ -116,9 +116,9 @@ def _labels(report: LabelReport) -> str:
         of = f"{name}, counting copies of training images (optimistic)" if name in report.optimistic else name
         tables.append(scrolling(f"Labels on {of}, the worst first", head, rows))
     why = (
-        "Average precision asks how many of the images ranked above each one that has the label have it too, and needs "
-        "no threshold. Precision, recall and F1 are of answers from the threshold on, which was chosen for the highest "
-        "F1 on answers to images that were held out."
+        "Average precision says how many of the images ranked above each image with the label have it too, and needs "
+        "no threshold. Precision, recall and F1 count answers at or above the threshold, which was chosen for the "
+        "highest F1 on held-out images."
     )
     return section("labels", "Labels", *tables, sentence(why, "faint")) if tables else ""
 

@@ -32,7 +32,7 @@ def trust(report: Report) -> str:
                 diagonal=True,
             ),
             "How often answers are right (line) at each stated probability. The closer to the dotted diagonal, the "
-            "truer; inside the band, differences are within what chance gives.",
+            "better; differences inside the band are within chance.",
         ),
     ]
     if len(found.risk_coverage) > 1:
@@ -46,7 +46,7 @@ def trust(report: Report) -> str:
                     "share that is wrong",
                     percent=(True, True),
                 ),
-                "What is wrong among the answered, when the least sure are left to a person.",
+                "Share of wrong answers when the least sure images are left to a person.",
             )
         )
     parts = [
@@ -63,7 +63,7 @@ def trust(report: Report) -> str:
             )
             for each in found.budgets
         ]
-        label = "At most so much wrong among the answered, with 95 % confidence"
+        label = "Largest share of wrong answers among those given, with 95 % confidence"
         head = ("wrong at most", "from probability", "answered", "wrong here")
         parts += [scrolling(label, head, rows), *map(sentence, _out_of_reach(found.budgets, found.held_out))]
     if found.sets:
@@ -84,7 +84,7 @@ def _out_of_reach(budgets: Sequence[Threshold], held_out: int) -> Iterator[str]:
             reason = f"with {independent(each.n, held_out)}: {why_unreachable(each.n, each.needed)}"
             by_reason.setdefault(reason, []).append(f"{each.budget:.0%}")
     for reason, shares in by_reason.items():
-        yield f"At most {' or '.join(shares)} wrong cannot be shown {reason}."
+        yield f"At most {' or '.join(shares)} wrong cannot be guaranteed {reason}."
 
 
 def slices(report: Report) -> str:
@@ -107,9 +107,9 @@ def slices(report: Report) -> str:
         "slices",
         "Slices",
         sentence(
-            "Parts of the images by what they look like, and by folder and group where there are any. Expected is the "
-            "accuracy if each image were as hard as others of its class; flags are corrected for how many parts there "
-            "are, and for groups where images come in them."
+            "Slices of the images by their appearance, and by folder and group if there are any. Expected is the "
+            "accuracy if each image were as hard as others of its class; flags are corrected for the number of "
+            "slices, and for groups if images come in them."
         ),
         scrolling(f"Accuracy by slice{cut}", head, rows, texts=(5,)),
     )
@@ -132,7 +132,7 @@ def robustness(report: Report) -> str:
         "Robustness",
         sentence(
             f"Corrupted in {counted(len(rows), 'way')} at {len(severities)} severities, {percent(found['mean'])} of "
-            f"{counted(found['n'], 'image')} are right on average; as they are, {percent(found['clean'])}."
+            f"{counted(found['n'], 'image')} are right on average; uncorrupted, {percent(found['clean'])}."
         ),
         scrolling("Accuracy by corruption, the worst first", head, rows),
     )

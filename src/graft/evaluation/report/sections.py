@@ -86,7 +86,7 @@ def decision(report: Report) -> str:
             (
                 stage_chart(f"shift and probe accuracy by stage: {_told(shift, probe)}", shift, probe),
                 "Bars: how far the images are from the base's own, in nats per channel (figures on the bars). Line: "
-                "what a linear classifier on the features of each stage gets right.",
+                "the accuracy of a linear classifier on the features of each stage.",
             )
         )
     race = [row for row in evidence.get("race", ()) if row.get("expected") is not None][:ROWS_OF_RACE]
@@ -283,14 +283,14 @@ def images(report: Report) -> str:
         parts.insert(0, sentence(report.on_evidence, "faint"))
     if any(each.map_jpeg for each in (*report.mistakes, *report.doubtful)):
         said = (
-            "Right of an image, as the network sees it: orange is what speaks for its answer, blue what speaks "
-            "against. These maps were not tested; graft explain tests them."
+            "To the right of an image is how the network sees it: orange marks evidence for its answer, blue "
+            "evidence against it. These maps were not tested; graft explain tests them."
         )
         parts.insert(0, sentence(said))
     if parts and report.refitted:
         said = (
-            "These are the answers of the fit that was measured. The saved classifier was then trained on all images, "
-            "these among them: it knows them, and may answer otherwise."
+            "These are the answers of the fit that was measured. The saved classifier was then trained on all "
+            "images, including these, so its answers to them may differ."
         )
         parts.insert(0, sentence(said))
     return section("images", "Mistakes and doubts", *parts) if parts else ""

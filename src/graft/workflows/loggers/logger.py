@@ -105,8 +105,8 @@ class Logging:
         if self._failure is not None and not self._said:
             self._said = True
             self._reporter.note(
-                f"the logger {self._name} could not be told of this training ({self._failure}): it goes on, and the "
-                "run folder has all of it"
+                f"the logger {self._name} failed ({self._failure}): training continues, and the run folder holds the "
+                "full record"
             )
 
     def _work(self) -> None:
@@ -133,8 +133,8 @@ def _found(logger: str | Logger | None) -> tuple[Logger | None, str]:
         missing = [name for name in ("begin", "epoch", "end", "fail") if not callable(getattr(logger, name, None))]
         if missing:
             raise InputError(
-                f"expected one of {', '.join(LOGGERS)} for --logger, or what has begin, epoch, end and fail, got "
-                f"{logger!r}: name one"
+                f"expected one of {', '.join(LOGGERS)} for --logger, or an object with begin, epoch, end and fail, "
+                f"got {logger!r}: name one"
             )
         return logger, type(logger).__name__
     if logger not in LOGGERS:
