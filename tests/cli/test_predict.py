@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 import pyarrow.parquet
@@ -61,7 +62,8 @@ def test_a_name_of_an_unknown_kind_on_stdin_has_an_error_in_its_place(run: str, 
 def test_the_ending_of_the_file_is_its_format(predict, letters: Path, tmp_path: Path) -> None:
     places = {ending: tmp_path / f"out.{ending}" for ending in ("csv", "tsv", "jsonl", "json", "parquet", "txt")}
     for place in places.values():
-        assert predict(letters, "--out", place, "--top", "3") == (0, "", "")
+        code, printed, told = predict(letters, "--out", place, "--top", "3")
+        assert (code, printed) == (0, "") and told.startswith(f"{place} has the answers for 20 images: ")
     assert pyarrow.parquet.read_table(places["parquet"]).num_rows == 20
     columns = ["path", "label", "probability", "label_2", "probability_2", "label_3", "probability_3", "error"]
     for ending, separator in (("csv", ","), ("tsv", "\t")):
@@ -103,6 +105,17 @@ def test_a_wrong_call_is_one_sentence_and_exit_code_2(
     assert all(word in errors for word in words)
     assert (tmp_path / "there.csv").read_text() == "mine"
     assert {path.name for path in tmp_path.iterdir()} == {"there.csv", "folder.csv"}
+
+
+def test_how_many_images_have_each_label_is_told_at_the_end(predict, letters: Path, tmp_path: Path) -> None:
+    code, printed, told = predict(letters, "--out", tmp_path / "answers.csv")
+    rows = list(csv.DictReader((tmp_path / "answers.csv").read_text(encoding="utf-8").splitlines()))
+    given = Counter(row["label"] for row in rows)
+    (line,) = (line for line in told.splitlines() if "has the answers for 20 images: " in line)
+    said = [each.split(" ", 1) for each in line.partition("images: ")[2].removesuffix(", …").split(", ")]
+    assert (code, printed) == (0, "") and len(said) == 6 < len(given)
+    assert all(given[label] == int(number) for number, label in said)
+    assert "answers for" not in predict(letters)[2]
 
 
 def test_overwriting_is_asked_for(predict, letters: Path, tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ import copy
 import json
 import os
 import pickle
+import shutil
 import stat
 import subprocess
 import sys
@@ -218,6 +219,30 @@ def test_other_images_serve_where_those_of_the_run_are_gone(run: Path, letters: 
         away.rename(letters)
 
 
+def test_images_to_check_on_need_no_class_folders(run: Path, letters: Path, tmp_path: Path) -> None:
+    flat = tmp_path / "flat"
+    (flat / "more").mkdir(parents=True)
+    for number, file in enumerate(sorted(letters.glob("*/*"))[:9]):
+        shutil.copy(file, flat / ("more" if number == 8 else "") / f"{number}{file.suffix}")
+    made = graft.export(run, out=tmp_path / "letters.onnx", check=flat, quiet=True)
+    assert made.agreement.n == made.agreement.same_labels == 9
+
+
+def test_what_openvino_does_by_itself_is_told_where_it_is_not_float32(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, notes = export_check.as_openvino_chooses, []
+    monkeypatch.setattr(export_check, "as_openvino_chooses", lambda file: ("bfloat16", real(file)[1]))
+    made = graft.export(run, "openvino", out=tmp_path / "a.xml", reporter=graft.Reporter(note=notes.append))
+    (told,) = (note for note in notes if "bfloat16 on this processor" in note)
+    assert f" of {min(made.agreement.n, 50)} labels as the run gives them" in told
+    assert '{"INFERENCE_PRECISION_HINT": "f32"}' in told
+    monkeypatch.setattr(export_check, "as_openvino_chooses", lambda file: ("float32", real(file)[1]))
+    notes.clear()
+    graft.export(run, "openvino", out=tmp_path / "b.xml", reporter=graft.Reporter(note=notes.append))
+    assert not any("on this processor" in note for note in notes)
+
+
 def test_calls_that_cannot_be_are_named(run: Path, letters: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="onnx, openvino, torch"):
         graft.export(run, "onxx", quiet=True)
@@ -337,7 +362,10 @@ def _eight_bits(file: Path) -> list[np.ndarray]:
         import onnx
         from onnx import numpy_helper
 
-        found = [numpy_helper.to_array(each) for each in onnx.load(str(file)).graph.initializer]
+        graph = onnx.load(str(file)).graph
+        # ONNX Runtime warns of each constant that no node takes, whenever it opens a file.
+        assert {each.name for each in graph.initializer} <= {name for node in graph.node for name in node.input}
+        found = [numpy_helper.to_array(each) for each in graph.initializer]
     else:
         nodes = core().read_model(str(file)).get_ops()
         found = [node.data for node in nodes if node.get_type_name() == "Constant"]

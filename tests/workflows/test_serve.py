@@ -47,6 +47,13 @@ def test_a_model_is_called_as_its_run_or_file(place: str, name: str) -> None:
     assert name_of(Path(place)) == name
 
 
+def test_a_name_that_no_address_can_have_is_refused() -> None:
+    for name in ("a/b", " a", "a\t"):
+        with pytest.raises(InputError, match="expected a name without / and without spaces around it"):
+            Serving("run", name)
+    assert Serving("run", "Ж 1.2").name == "Ж 1.2"
+
+
 def test_examples_are_small_images_of_val_of_all_classes_without_a_cameras_notes(
     run: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

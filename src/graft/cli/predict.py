@@ -13,11 +13,15 @@ from graft.cli.output import Debug, Json, Overwrite, PrecisionOption, Quiet, See
 from graft.cli.process import at_work
 from graft.errors import GraftError, InputError
 from graft.given import expanded
-from graft.words import counted
+from graft.names import plain
+from graft.words import counted, first_few
 
 if TYPE_CHECKING:
     from graft.serving.predictor import Classifier
     from graft.serving.several_views import Views
+
+# Labels whose number of images is told at the end, the most frequent first.
+MOST_TOTALS = 6
 
 
 def predict(
@@ -171,6 +175,9 @@ def predict(
         )
     if not count.done:
         note("no images were named on stdin", quiet)
+    if out is not None and count.labels:
+        every = (f"{number:,} {plain(label)}" for label, number in count.labels.most_common())
+        note(f"{out} has the answers for {counted(count.done, 'image')}: {first_few(every, MOST_TOTALS)}", quiet)
     if count.unanswered:
         note(
             f"{count.unanswered:,} of {counted(count.done, 'image')} have no answer, as asked; the output says why",

@@ -6,6 +6,8 @@ its columns. Every runtime computes matrix products alike, whereas their own res
 """
 
 import copy
+from fractions import Fraction
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -17,7 +19,11 @@ from graft.weights.saved import SavedModel
 
 IMAGE, PROBABILITIES = "image", "probabilities"
 # The weights of red, green and blue in a grey value, in 65,536ths, as in `graft.images.resizing`.
-LUMA = (19595.0, 38470.0, 7471.0)
+LUMA = (19595, 38470, 7471)
+# A share of a side is a fraction with at most this denominator: its products with sides below 2 ** 16 are int32.
+MOST_PARTS = 2**14
+# The octal digits that shares of a resized value are computed to: 24 bits.
+DIGITS = 8
 
 
 class FromPixels(nn.Module):
@@ -25,7 +31,10 @@ class FromPixels(nn.Module):
 
     Images are resized as by `graft.images.resizing.to_square`, up to one level of 255 in a few pixels, and normalised;
     then come the network, the temperature, and softmax, or for a multi-label classifier the sigmoid of each logit.
+    `whole` is as for `to_squares`.
     """
+
+    whole = False
 
     scale: Tensor
     shift: Tensor
@@ -62,7 +71,7 @@ class FromPixels(nn.Module):
 
     def forward(self, image: Tensor) -> Tensor:
         """Return probabilities (N, classes) for images (N, H, W, 3)."""
-        squares = to_squares(image, self.preprocessing, self.around)
+        squares = to_squares(image, self.preprocessing, self.around, self.whole)
         # Recorders lose the size of a matrix product, which the pooling of some networks depends on.
         squares = squares.reshape(-1, len(self.scale), self.preprocessing.size, self.preprocessing.size)
         logits = self.network(squares * self.scale - self.shift)
@@ -104,89 +113,143 @@ def _with_pools_as_products(network: Network) -> Network:
     return network
 
 
+def divided(number: Tensor, divisor: Tensor | int) -> tuple[Tensor, Tensor]:
+    """Return the whole quotient, rounded down, and the remainder, for int32 that are not negative."""
+    if isinstance(divisor, Tensor):
+        whole = torch.div(number, divisor, rounding_mode="floor")
+        return whole, number - whole * divisor
+    # OpenVINO rounds to the nearest where the divisor is constant, so nothing is left to be rounded. Its remainders are
+    # exact below 2 ** 24.
+    rest = torch.remainder(number, divisor)
+    return torch.div(number - rest, divisor, rounding_mode="floor"), rest
+
+
+def nearest(product: Tensor, divisor: Tensor | int) -> Tensor:
+    """Return the whole numbers nearest to product / divisor, of two the even one, for int32 that are not negative."""
+    whole, rest = divided(product, divisor)
+    odd = torch.remainder(whole, 2)
+    return whole + ((2 * rest > divisor) | ((2 * rest == divisor) & (odd > 0))).int()
+
+
 def scaled(side: Tensor, longer: Tensor, size: int) -> Tensor:
-    """Return `graft.images.squares.scaled` of whole numbers in float32, below 2 ** 16 for the sides."""
-    nearest = torch.round(side * (size / longer))
-    # Whether rounding went wrong, from the remainder of the division: its parts are whole numbers below 2 ** 24.
-    high, low = torch.floor(side / 256), torch.floor(longer / 256)
-    twice = 2 * nearest - 1
-    rest = 256 * (2 * size * high - twice * low) + (2 * size * (side - 256 * high) - twice * (longer - 256 * low))
-    nearest = nearest - (rest < 0).float() + (rest >= 2 * longer).float()
-    tie = (rest == 0) | (rest == 2 * longer)
-    odd = nearest - 2 * torch.floor(nearest / 2)
-    return (nearest - tie.float() * odd).clamp(min=1)
+    """Return `graft.images.squares.scaled` of int32, below 2 ** 16 for the sides."""
+    return nearest(side * size, longer).clamp(min=1)
 
 
-def to_squares(image: Tensor, preprocessing: Preprocessing, around: Tensor) -> Tensor:
+def to_squares(image: Tensor, preprocessing: Preprocessing, around: Tensor, whole: bool = False) -> Tensor:
     """Resize uint8 (N, H, W, 3) to float32 (N, C, size, size), integers from 0 to 255.
 
     `around` (C, 1, 1) is the colour beside a letterboxed image. No size is a Python number, so that a graph recorded
-    from one image works for any other.
+    from one image works for any other. If `whole`, everything is in int32: the same numbers, in a fifth more time, for
+    OpenVINO, which by itself computes float32 in bfloat16 where the processor is fast at it, with 8 bits for the weight
+    of a pixel, and computes products of int32 in float32.
     """
-    pixels = image.float()
+    pixels = image.int() if whole else image.float()
     # Summed over all images rather than read from the first: there may be none.
     down, right = _positions(pixels[:, :, 0, 0].sum(0)), _positions(pixels[:, 0, :, 0].sum(0))
     height, width = down[-1] + 1, right[-1] + 1
     size = preprocessing.size
     if preprocessing.resize_mode == "crop":
-        side = torch.round(preprocessing.crop_fraction * torch.minimum(height, width)).clamp(min=1)
-        rows = resizing_matrix(down, torch.floor((height - side) / 2), side, size)
-        columns = resizing_matrix(right, torch.floor((width - side) / 2), side, size)
+        kept = Fraction(preprocessing.crop_fraction).limit_denominator(MOST_PARTS)
+        side = nearest(torch.minimum(height, width) * kept.numerator, kept.denominator).clamp(min=1)
+        top, left = (divided(each - side, 2)[0] for each in (height, width))
+        shares = shares_of(down, top, side, size), shares_of(right, left, side, size)
     elif preprocessing.resize_mode == "squash":
-        rows, columns = resizing_matrix(down, 0, height, size), resizing_matrix(right, 0, width, size)
+        shares = shares_of(down, 0, height, size), shares_of(right, 0, width, size)
     else:
         longer = torch.maximum(height, width)
         parts = [scaled(side, longer, size) for side in (height, width)]
-        starts = [torch.floor((size - part) / 2) for part in parts]
-        rows = resizing_matrix(down, 0, height, size, starts[0], parts[0])
-        columns = resizing_matrix(right, 0, width, size, starts[1], parts[1])
+        above, beside = (divided(size - part, 2)[0] for part in parts)
+        shares = (
+            shares_of(down, 0, height, size, above, parts[0]),
+            shares_of(right, 0, width, size, beside, parts[1]),
+        )
+    rows, columns = (in_torchs_units(each, whole) for each in shares)
     wide = resized(columns, pixels).permute(0, 3, 1, 2)  # (N, H, size, 3) -> (N, 3, H, size)
     squares = resized(rows, wide)  # (N, 3, size, size)
     if preprocessing.channels == 1:
-        luma = squares.new_tensor(LUMA)[:, None, None]
-        squares = torch.floor(((squares * luma).sum(1, keepdim=True) + 32768) / 65536)
+        luma = torch.tensor(LUMA, dtype=torch.int32)[:, None, None]
+        grey = (squares.int() * luma).sum(1, keepdim=True, dtype=torch.int32) + 32768
+        squares, _ = divided(grey, 65536)
     if preprocessing.resize_mode == "letterbox":
-        inside = torch.round(rows.sum(1)[:, None] * columns.sum(1)[None, :])
-        squares = squares + around * (1 - inside)
-    return squares
+        inside = (rows.weights.amax(1) > 0)[:, None] & (columns.weights.amax(1) > 0)[None, :]
+        return torch.where(inside, squares.float(), around)
+    return squares.float()
 
 
-def resized(weights: Tensor, pixels: Tensor) -> Tensor:
-    """Compute `weights` (size, n) @ `pixels` (…, n, m), from 0 to 255, in torch's arithmetic for byte images.
+class Shares(NamedTuple):
+    """What n values count in each of `size` values: `weights` (size, n), int32, of their `sums` (size, 1)."""
 
-    Weights are integers of up to 15 bits over a power of two, and the product is rounded to an integer.
+    weights: Tensor
+    sums: Tensor
+
+
+class Weights(NamedTuple):
+    """The weights (size, n) of n values in each of `size` values, whole numbers of 1 / `unit`, a power of two."""
+
+    weights: Tensor
+    unit: Tensor
+
+
+def resized(matrix: Weights, pixels: Tensor) -> Tensor:
+    """Compute a matrix (size, n) @ `pixels` (…, n, m), from 0 to 255, in torch's arithmetic for byte images.
+
+    Products and their sums are whole numbers below 2 ** 24, which are exact in float32 as well.
     """
-    bits = torch.ceil(torch.log2((2**15 - 0.5) / weights.max())) - 1
-    whole = torch.round(torch.pow(2.0, bits))
-    return torch.floor(torch.floor(weights * whole + 0.5) @ pixels / whole + 0.5).clamp(0, 255)
+    product = matrix.weights @ pixels
+    if product.dtype == torch.int32:
+        return divided(product + divided(matrix.unit, 2)[0], matrix.unit)[0].clamp(0, 255)
+    return torch.floor(product / matrix.unit + 0.5).clamp(0, 255)
 
 
-def resizing_matrix(
+def shares_of(
     positions: Tensor,
-    start: Tensor | float,
+    start: Tensor | int,
     length: Tensor,
     size: int,
-    out_start: Tensor | float = 0.0,
+    out_start: Tensor | int = 0,
     out_length: Tensor | None = None,
-) -> Tensor:
-    """Return the weights of the values at `positions` (n,), 0 to n - 1, in each of `size` values: float32 (size, n).
+) -> Shares:
+    """Return the shares of the values at `positions` (n,), 0 to n - 1, in each of `size` values.
 
     Antialiased bilinear resizing turns the `length` values from `start` on into the `out_length` values from
-    `out_start` on. Its triangle filter is as wide as two values, of the input or of the output, whichever is more. Rows
-    outside the output range are zero.
+    `out_start` on; all are int32. Its triangle filter is as wide as two values, of the input or of the output,
+    whichever is more. Rows outside the output range are zero.
     """
-    places = torch.arange(size, dtype=torch.float32)[:, None] - out_start  # (size, 1)
+    places = torch.arange(size, dtype=torch.int32)[:, None] - out_start  # (size, 1)
     out_length = torch.full_like(length, size) if out_length is None else out_length
     offsets = positions[None, :] - start  # (1, n)
-    # Everything but the last division is in integers, where float32 is exact, in units of half a value's width.
+    # In units of half a value's width.
     half_width = 2 * torch.maximum(length, out_length)
     distances = ((2 * offsets + 1) * out_length - (2 * places + 1) * length).abs()
     weights = (half_width - distances).clamp(min=0)
-    weights = weights * ((offsets > -0.5) & (offsets < length - 0.5)).float()
-    weights = weights * ((places > -0.5) & (places < out_length - 0.5)).float()
-    return weights / weights.sum(1, keepdim=True).clamp(min=1)
+    weights = weights * ((offsets >= 0) & (offsets < length)).int()
+    weights = weights * ((places >= 0) & (places < out_length)).int()
+    return Shares(weights, weights.sum(1, keepdim=True, dtype=torch.int32).clamp(min=1))
+
+
+def in_torchs_units(shares: Shares, whole: bool) -> Weights:
+    """Return shares as torch rounds them for byte images, int32 if `whole`, otherwise float32.
+
+    Their unit is the smallest power of two with which no share takes more than 15 bits.
+    """
+    if not whole:
+        found = shares.weights.float() / shares.sums.float()
+        unit = torch.pow(2.0, torch.ceil(torch.log2((2**15 - 0.5) / found.max())) - 1).round()
+        return Weights(torch.floor(found * unit + 0.5), unit)
+    # A long division, since a share with all its bits would not fit into the numbers that it is computed from.
+    rest, quotient, finest = shares.weights, torch.zeros_like(shares.weights), 8**DIGITS
+    for _ in range(DIGITS):
+        digit, rest = divided(rest * 8, shares.sums)
+        quotient = quotient * 8 + digit
+    largest = quotient.amax()
+    coarser = torch.full_like(largest, 2**10)
+    for bits in range(10):
+        coarser = coarser - (largest < finest // 2**bits).int() * 2 ** (9 - bits)
+    rounded, _ = divided(quotient + divided(coarser, 2)[0], coarser)
+    return Weights(rounded, divided(torch.full_like(coarser, finest), coarser)[0])
 
 
 def _positions(values: Tensor) -> Tensor:
-    """Return 0, 1, … for as many as there are `values` (n,)."""
-    return torch.cumsum(torch.ones_like(values, dtype=torch.float32), 0) - 1
+    """Return 0, 1, … for as many as there are `values` (n,), int32."""
+    return torch.cumsum(torch.ones_like(values, dtype=torch.int32), 0, dtype=torch.int32) - 1

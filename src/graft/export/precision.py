@@ -94,12 +94,25 @@ def _onnx_to_int8(file: Path, count: int, image: Numbered, progress: Callable[[i
             reduce_range=True,
             nodes_to_exclude=sorted(_before_network_of_onnx(model)),
         )
+        _drop_unused(file)
     except GraftError:
         raise
     except Exception as error:  # its errors have no base class of their own
         raise _cannot("ONNX Runtime", error) from error
     finally:
         logging.disable(before)
+
+
+def _drop_unused(file: Path) -> None:
+    """Remove the constants of a file that quantising has replaced: ONNX Runtime warns of each whenever it opens it."""
+    import onnx
+
+    model = onnx.load(str(file))
+    used = {name for node in model.graph.node for name in node.input} | {each.name for each in model.graph.output}
+    kept = [each for each in model.graph.initializer if each.name in used]
+    del model.graph.initializer[:]
+    model.graph.initializer.extend(kept)
+    onnx.save(model, str(file))
 
 
 def _before_network_of_onnx(model: Any) -> set[str]:

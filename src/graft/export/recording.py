@@ -51,6 +51,9 @@ def write_openvino(graph: FromPixels, facts: Facts, path: Path) -> None:
     """Write OpenVINO's intermediate representation: `path`, which ends in .xml, and a file of weights beside it."""
     from graft.features.openvino_import import convert_model, openvino
 
+    # The same parameters: only how it computes is another.
+    graph = copy.copy(graph)
+    graph.whole = True
     with _recorded_quietly():
         model = convert_model(graph, example_input=example(), input=[([-1, -1, -1, 3], openvino.Type.u8)])
     model.input(0).set_names({IMAGE})

@@ -13,6 +13,8 @@ from graft.export.openvino_pair import read_pair
 
 # uint8 (N, H, W, 3) to float32 (N, classes).
 Runtime = Callable[[np.ndarray], np.ndarray]
+# Number formats by OpenVINO's names.
+NUMBER_FORMATS = {"f32": "float32", "bf16": "bfloat16", "f16": "float16"}
 
 
 @dataclass(frozen=True)
@@ -71,6 +73,17 @@ def _open_openvino(path: Path) -> Exported:
         return np.array(compiled.create_infer_request().infer([images])[0])
 
     return Exported(path, facts, run)
+
+
+def as_openvino_chooses(path: Path) -> tuple[str, Runtime]:
+    """Return the number format in which OpenVINO computes `path` here unless it is told one, and the runtime for it."""
+    from graft.features.openvino_import import core
+
+    compiled = core().compile_model(read_pair(path), "CPU")
+    format = compiled.get_property("INFERENCE_PRECISION_HINT").to_string()
+    return NUMBER_FORMATS.get(format, format), lambda images: np.array(
+        compiled.create_infer_request().infer([images])[0]
+    )
 
 
 def open_torch(path: Path) -> Exported:

@@ -45,6 +45,11 @@ class Serving:
     limits: Limits = field(default_factory=Limits)
 
     def __post_init__(self) -> None:
+        if "/" in self.name or self.name != self.name.strip():
+            raise InputError(
+                f"expected a name without / and without spaces around it for --name, got {self.name!r}: it is part of "
+                "the address /v2/models/NAME"
+            )
         whole_number(self.workers, "--workers", 1, 256, "1 uses all cores, and more are worth it only with many cores")
         whole_number(self.max_batch, "--max-batch", 1, 1024, "32 is usual")
         most = self.limits

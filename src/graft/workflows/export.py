@@ -33,7 +33,7 @@ from graft.training.task import sample
 from graft.weights.model_files import is_on_hub, refuse_several_labels
 from graft.weights.saved import ARGUMENTS_FILE, TENSORS_FILE, SavedModel, load_model, model_folder
 from graft.words import counted
-from graft.workflows.export_check import Export, decodable, images_to_check_on, note_levels
+from graft.workflows.export_check import Export, decodable, images_to_check_on, note_levels, note_usual_precision
 from graft.workflows.export_timm import TIMM, export_timm
 from graft.workflows.own_images import images_of_run
 from graft.workflows.run import near
@@ -112,6 +112,8 @@ def export(
                 (model / TENSORS_FILE).stat().st_size,
                 saved.preprocessing.levels,
             )
+            if format == "openvino":
+                note_usual_precision(exported.path, expected, shown, told)
             _put_in_place(aside, file, made)
         note_levels(saved.preprocessing.levels, told)
     return made

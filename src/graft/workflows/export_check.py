@@ -8,10 +8,12 @@ from typing import Any
 import numpy as np
 
 from graft.data.content import unreadable
-from graft.data.dataset import VAL, Dataset, Images
+from graft.data.dataset import VAL, WHOLE, Dataset, Images
 from graft.data.table_options import TableOptions
+from graft.data.unlabelled import open_images as unlabelled_images
 from graft.errors import DataError, ImageError
 from graft.export.gate import Agreement
+from graft.export.running import as_openvino_chooses
 from graft.given import path
 from graft.images.levels import Levels, described
 from graft.progress import Reporter
@@ -26,6 +28,8 @@ from graft.workflows.run_folder import check_outside_images
 
 # This many images decide whether an export answers as its run does.
 MOST_IMAGES = 200
+# This many show what another number format does to the answers.
+MOST_IN_USUAL_PRECISION = 50
 
 
 @dataclass(frozen=True, repr=False)
@@ -74,6 +78,24 @@ def note_levels(levels: Levels, reporter: Reporter) -> None:
         )
 
 
+def note_usual_precision(file: Path, expected: np.ndarray, shown: Sequence[np.ndarray], reporter: Reporter) -> None:
+    """Note how an OpenVINO file answers where nobody tells OpenVINO to compute in float32, if it then does not.
+
+    `expected` (n, classes) are the run's probabilities on the images of `shown`.
+    """
+    format, run = as_openvino_chooses(file)
+    if format == "float32":
+        return
+    count = min(len(shown), MOST_IN_USUAL_PRECISION)
+    found, expected = np.concatenate([run(shown[number][None]) for number in range(count)]), expected[:count]
+    same = int((found.argmax(1) == expected.argmax(1)).sum())
+    reporter.note(
+        f"unless told otherwise, OpenVINO computes the file in {format} on this processor: {same:,} of "
+        f"{counted(count, 'label')} as the run gives them, probabilities within {np.abs(found - expected).max():.1e}; "
+        'to answer as the run does, compile it with {"INFERENCE_PRECISION_HINT": "f32"}'
+    )
+
+
 def images_to_check_on(
     folder: Path, check: str | Path | None, file: Path, classes: tuple[str, ...]
 ) -> tuple[str, Images]:
@@ -83,14 +105,27 @@ def images_to_check_on(
     """
     if check is not None:
         given = path(check, "--check")
-        several = TableOptions(multi_label=gives_several_labels(folder))
-        dataset = open_images(DataOptions(given, table=several))
+        dataset = _given(given, gives_several_labels(folder))
         check_outside_images(file.parent, Path(given), dataset)
         images = max(dataset.splits.values(), key=len)
         return str(given), sample(_named(images, dataset, classes), 0, MOST_IMAGES)
     source, dataset, images = images_of_run(folder, "to check the export on", "give some with --check")
     check_outside_images(file.parent, Path(source), dataset)
     return f"{source}, {VAL}", sample(_named(images, dataset, classes), 0, MOST_IMAGES)
+
+
+def _given(place: str | Path, several_labels: bool) -> Dataset:
+    """Open images with their labels, or those of a folder where hardly any has one: answers are compared without."""
+    try:
+        dataset = open_images(DataOptions(place, table=TableOptions(multi_label=several_labels)))
+    except DataError:
+        if not Path(place).expanduser().is_dir():
+            raise
+        dataset = Dataset("", (), {})
+    if not Path(place).expanduser().is_dir():
+        return dataset
+    every = unlabelled_images(Path(place).expanduser())
+    return dataset if 2 * len(dataset) >= len(every) else Dataset(str(place), (), {WHOLE: every})
 
 
 def _named(images: Images, dataset: Dataset, classes: tuple[str, ...]) -> Images:

@@ -7,6 +7,7 @@ import io
 import json
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
@@ -45,13 +46,14 @@ LONGEST_CELL = 2**31 - 1
 @dataclass
 class Count:
     """Row counts so far: `left` by an earlier process, `done` in all, `failed` images, and deliberately `unanswered`
-    ones.
+    ones; of the others, how many have each label.
     """
 
     left: int = 0
     done: int = 0
     failed: int = 0
     unanswered: int = 0
+    labels: Counter[str] = field(default_factory=Counter)
     with_nul: int = 0
     total: int | None = None
     began: float = field(default_factory=time.monotonic)
@@ -60,6 +62,8 @@ class Count:
         self.done += 1
         self.failed += prediction.error is not None
         self.unanswered += prediction.abstained is not None
+        alone = () if prediction.label is None else (prediction.label,)
+        self.labels.update(alone if prediction.labels is None else prediction.labels)
         self.with_nul += "\0" in prediction.path
 
     def __str__(self) -> str:

@@ -61,7 +61,7 @@ def name_of(place: Path) -> str:
     """Return the name of a model: that of its run folder or of its file."""
     while place.stem in NAMELESS and place.parent.name:
         place = place.parent
-    return plain(place.stem if place.suffix in EXPORTED else place.name) or "model"
+    return plain(place.stem if place.suffix in EXPORTED else place.name).strip() or "model"
 
 
 def _examples(place: Path, exported: bool) -> tuple[Example, ...]:
