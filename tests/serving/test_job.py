@@ -1,6 +1,6 @@
 """Rows of a long job are stored as they come, and the job can be resumed."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -68,6 +68,12 @@ def test_rows_that_are_there_are_neither_lost_nor_mixed_in_silence(tmp_path: Pat
         (JOB, IMAGES, False, "`resume` or `overwrite`"),
         (Job("other", JOB.engine, 2), IMAGES, True, "another model"),
         (Job("digest", "torch bfloat16 on cpu", 5), IMAGES, True, "another engine and top"),
+        (
+            replace(JOB, rule="0.97  None"),
+            IMAGES,
+            True,
+            "another choice of `error_budget`, `sets`, `recall` or `abstain`:",
+        ),
         (JOB, IMAGES[1:], True, "got 'b.png' as image 1 in place of 'a.png'"),
         (JOB, IMAGES[:1], True, "got no more as image 2"),
     ):

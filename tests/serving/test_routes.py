@@ -73,11 +73,13 @@ def test_raw_bytes_and_base64_are_the_same_image_as_a_file(client: "httpx.Client
 
 
 def test_what_cannot_be_decoded_has_an_error_in_its_place(client: "httpx.Client") -> None:
-    files = [("image", (name, data)) for name, data in (("a", PNG), ("b", PNG[:100]), ("c", BOMB), ("d", b"no image"))]
+    given = {"a": PNG, "b": PNG[:100], "c": BOMB, "d": b"no image", "e": b""}
+    files = [("image", (name, data)) for name, data in given.items()]
     answer = client.post("/predict", files=files)
     found = answer.json()["predictions"]
     assert answer.status_code == 200
-    assert ["error" in each for each in found] == [False, True, True, True]
+    assert ["error" in each for each in found] == [False, True, True, True, True]
+    assert "an empty file" in found[4]["error"]
     assert "30,000 x 30,000" in found[2]["error"]
     alone = client.post("/predict", files=files[1:])
     assert alone.status_code == 422 and alone.json()["error"] == alone.json()["predictions"][0]["error"]

@@ -151,9 +151,8 @@ async def read_images(
         raise Refusal(415, _wrong_type(kind))
     if not images:
         raise Refusal(400, "expected at least one image, got none: send one as the field 'image'")
-    for image in images:
-        if not image.data:
-            raise Refusal(400, f"expected the bytes of an image, got none for {image.name!r}: send the file itself")
+    if not any(image.data for image in images):
+        raise Refusal(400, f"expected the bytes of an image, got none for {images[0].name!r}: send the file itself")
     if wanted.explain:
         images = [replace(image, explain=True) for image in images]
     return images, wanted

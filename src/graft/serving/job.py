@@ -27,6 +27,8 @@ from graft.serving.prediction import Prediction
 UNFINISHED = ".unfinished"
 # Seconds after which rows are flushed to the file; rows that a killed process had not flushed are computed again.
 KEPT_BACK = 1.0
+# The options that make a rule. It holds thresholds, which do not tell what was asked for.
+WHAT_A_RULE_IS = "choice of --error-budget, --sets, --recall or --abstain"
 
 
 class Named(Protocol):
@@ -213,12 +215,13 @@ def _check_same(begun: dict[str, Any], job: Job, name: str) -> None:
     told = [
         f"{getattr(job, each) or 'none'} in place of {begun.get(each) or 'none'}"
         for each in differing
-        if each != "model"
+        if each not in ("model", "rule")
     ]
     values = f" ({', '.join(told)})" if told else ""
+    what = " and ".join(WHAT_A_RULE_IS if each == "rule" else each for each in differing)
     raise InputError(
-        f"expected the job that {name} was begun by, got another {' and '.join(differing)}{values}: use the same "
-        "options as before, give another --out, or begin again with --overwrite"
+        f"expected the job that {name} was begun by, got another {what}{values}: use the same options as before, give "
+        "another --out, or begin again with --overwrite"
     )
 
 
