@@ -234,7 +234,7 @@ def split_alarms(one: Split | None, other: Split | None) -> Iterator[Alarm]:
             "error",
             f"{one.name} is not like the rest",
             f"Accuracy is {of_low}, but {of_other}: check whether the images or labels of {one.name} are damaged or "
-            "come from elsewhere.",
+            f"come from elsewhere, or whether the base was trained on the images of {other.name}.",
         )
 
 
