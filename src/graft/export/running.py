@@ -67,12 +67,13 @@ def _open_openvino(path: Path) -> Exported:
         compiled = core().compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
     except (OSError, RuntimeError) as error:
         raise _unreadable(path, error) from None
+    return Exported(path, facts, _runtime(compiled))
 
-    def run(images: np.ndarray) -> np.ndarray:
-        # Each call gets its own request, so that threads neither wait for each other nor mix up answers.
-        return np.array(compiled.create_infer_request().infer([images])[0])
 
-    return Exported(path, facts, run)
+def _runtime(compiled: Any) -> Runtime:
+    """Return the runtime of a compiled model of OpenVINO's."""
+    # Each call gets its own request, so that threads neither wait for each other nor mix up answers.
+    return lambda images: np.array(compiled.create_infer_request().infer([images])[0])
 
 
 def as_openvino_chooses(path: Path) -> tuple[str, Runtime]:
@@ -81,9 +82,7 @@ def as_openvino_chooses(path: Path) -> tuple[str, Runtime]:
 
     compiled = core().compile_model(read_pair(path), "CPU")
     format = compiled.get_property("INFERENCE_PRECISION_HINT").to_string()
-    return NUMBER_FORMATS.get(format, format), lambda images: np.array(
-        compiled.create_infer_request().infer([images])[0]
-    )
+    return NUMBER_FORMATS.get(format, format), _runtime(compiled)
 
 
 def open_torch(path: Path) -> Exported:
