@@ -142,7 +142,9 @@ def share(value: Any, option: str) -> float:
     if isinstance(found, str) and (match := re.fullmatch(r"(\d+(?:\.\d*)?|\.\d+)\s*(%|)", found.strip())):
         found = float(match[1]) / (100 if match[2] else 1)
     if isinstance(found, bool | str) or not isinstance(found, int | float) or not 0 < found < 1:
-        raise InputError(f"expected a share such as 2% or 0.02 for {option}, got {value!r}: write it like these")
+        raise InputError(
+            f"expected a share such as 2% or 0.02, between 0 and 1, for {option}, got {value!r}: write it like these"
+        )
     return float(found)
 
 

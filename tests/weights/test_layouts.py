@@ -9,7 +9,8 @@ from repeating import repeating_draws
 from graft.models.catalog import build
 from graft.models.network import Network
 from graft.weights.architectures import resolve
-from graft.weights.matching import fill, match, recognize
+from graft.weights.filling import fill
+from graft.weights.matching import match, recognize
 
 
 def made(name: str) -> Network:

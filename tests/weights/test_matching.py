@@ -12,7 +12,8 @@ from graft.errors import WeightsError
 from graft.models.catalog import CATALOG, build, default_config
 from graft.models.network import Network
 from graft.weights.architectures import resolve
-from graft.weights.matching import Match, fill, match, recognize
+from graft.weights.filling import fill
+from graft.weights.matching import Match, match, recognize
 
 
 def made(name: str, classes: int = 5, channels: int | None = None) -> Network:

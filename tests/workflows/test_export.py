@@ -316,6 +316,15 @@ def test_a_folder_that_cannot_be_written_to_is_said(run: Path, tmp_path: Path) -
         graft.export(run, out=tmp_path / "letters.onnx", quiet=True)
 
 
+def test_a_folder_that_cannot_be_made_is_said_before_any_image_is_run(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").write_text("no folder", encoding="utf-8")
+    monkeypatch.setattr("graft.workflows.export.timed", lambda *_: pytest.fail("images were run"))
+    with pytest.raises(GraftError, match="make it writable"):
+        graft.export(run, out=tmp_path / "file" / "letters.onnx", quiet=True)
+
+
 def test_the_command_prints_what_it_made(run: Path, tmp_path: Path) -> None:
     given = ["export", str(run), "--out", str(tmp_path / "letters.onnx"), "--quiet"]
     found = CliRunner().invoke(app, [*given, "--json"])

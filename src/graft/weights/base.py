@@ -15,10 +15,11 @@ from graft.weights.architectures import Architecture, is_timm, resolve
 from graft.weights.calibration import Calibration
 from graft.weights.download import Download, fetch
 from graft.weights.file import WeightFile, read_weights
+from graft.weights.filling import fill, unfilled
 from graft.weights.foreign import foreign_folder
 from graft.weights.hub import fetch_from_hub
 from graft.weights.identifying import identify
-from graft.weights.matching import Match, fill
+from graft.weights.matching import Match
 from graft.weights.metadata import (
     BY_METADATA,
     BY_SCRIPT,
@@ -254,7 +255,7 @@ def _from_file(
     config = with_numbers(found.config, metadata)
     by_script = {} if published else file.script_images.metadata(config.channels)
     metadata = {**by_script, **metadata}
-    network = architecture.build(config)
+    network = unfilled(architecture, config)
     fill(network, found.tensors, found, file.source)
     notes = [*file.notes, *found.notes]
     if not found.has_head:

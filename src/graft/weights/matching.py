@@ -1,8 +1,8 @@
-"""Match a checkpoint's tensors with architectures, report what does not fit, and fill a network with them."""
+"""Match a checkpoint's tensors with architectures and report what does not fit."""
 
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, replace
-from functools import lru_cache, partial
+from functools import partial
 from math import log, prod
 
 import torch
@@ -11,11 +11,12 @@ from torch import Tensor
 from graft.errors import WeightsError
 from graft.models.catalog import CATALOG
 from graft.models.cuts import LAST, HeadKind, head_over_all_after
-from graft.models.network import Config, Network, state_shapes
+from graft.models.network import Config, state_shapes
 from graft.weights.architectures import Architecture, resolve
 from graft.weights.foreign import foreign_tensors
 from graft.weights.layouts import Layout, Rename
 from graft.weights.prefixes import Reading, apart, preferred_prefix, readings
+from graft.weights.shapes import body_shapes, is_free, own_shapes, same_numbers, without_data
 from graft.words import first_few
 
 
@@ -206,56 +207,9 @@ def _nearness(found: Match) -> float:
     return (found.fitting - found.strangers) / found.expected
 
 
-def fill(network: Network, tensors: dict[str, Tensor], found: Match, source: str) -> None:
-    """Copy the tensors into `network`, in its dtypes. All of its own must be present, save the head if none came.
-
-    Raises WeightsError, which lists the tensors that are missing, left over or of another shape, or names one that is
-    quantized or not finite.
-    """
-    if not found.exact:
-        raise WeightsError(_misfit(tensors, found, source) + _better_fit(tensors))
-    own, heads = network.state_dict(), network.head_names
-    theirs = {found.rename(name): tensor for name, tensor in tensors.items()}
-    for name, target in own.items():
-        if name in theirs and (found.has_head or not _is_free(name, heads)):
-            if _is_free(name, heads) and not _same(theirs[name].shape, target.shape):
-                continue
-            if target.is_floating_point() and not theirs[name].is_floating_point():
-                raise WeightsError(
-                    f"expected floating-point weights, got {theirs[name].dtype} in {name!r} of {source}: save them "
-                    "before they are quantized"
-                )
-            target.copy_(theirs[name].view_as(target))
-            # After the copy, so that a value too large for the network's dtype counts as well.
-            if not torch.isfinite(target).all():
-                raise WeightsError(
-                    f"expected finite weights, got NaN or infinity in {name!r} of {source}: fetch the file again"
-                )
-
-
-@lru_cache(maxsize=128)
-def _without_data(architecture: Architecture, config: Config) -> Network:
-    """Return the network with shapes only; callers share it and must not change it."""
-    with torch.device("meta"):
-        return architecture.build(config)
-
-
-@lru_cache(maxsize=256)
-def _own_shapes(architecture: Architecture, config: Config) -> dict[str, torch.Size]:
-    """Return the shapes of the network's tensors by name; callers share them and must not change them."""
-    return state_shapes(_without_data(architecture, config))
-
-
-@lru_cache(maxsize=256)
-def _body_shapes(architecture: Architecture, config: Config) -> dict[str, torch.Size]:
-    """Return the shapes of the tensors that must be present with exactly that shape."""
-    heads = _without_data(architecture, config).head_names
-    return {name: shape for name, shape in _own_shapes(architecture, config).items() if not _is_free(name, heads)}
-
-
 def _fit(tensors: dict[str, Tensor], architecture: Architecture, config: Config, layout: Layout) -> Match:
-    network = _without_data(architecture, config)
-    ours, head, rename = _own_shapes(architecture, config), network.head_name, layout.renaming(network)
+    network = without_data(architecture, config)
+    ours, head, rename = own_shapes(architecture, config), network.head_name, layout.renaming(network)
     renamed = {name: rename(name) for name in tensors}
     in_head = _in_other_head(renamed, ours, head)
     layer = _only_linear_layer(tensors, in_head)
@@ -276,12 +230,12 @@ def _fit(tensors: dict[str, Tensor], architecture: Architecture, config: Config,
         shapes = {f"{head}.weight": torch.Size((1, width)), f"{head}.bias": torch.Size((1,))}
         heads[over_several] = _classes_of_head(theirs, shapes, head)
     kind, classes = max(heads.items(), key=lambda each: each[1])
-    expected = _body_shapes(architecture, config)
+    expected = body_shapes(architecture, config)
     if stem in expected:
         expected = expected | {stem: torch.Size((expected[stem][0], channels, *expected[stem][2:]))}
-    fitting = sum(name in theirs and _same(theirs[name], shape) for name, shape in expected.items())
+    fitting = sum(name in theirs and same_numbers(theirs[name], shape) for name, shape in expected.items())
     replaced = network.head_names
-    strangers = {name for name in theirs.keys() - ours.keys() if not _is_free(name, replaced)}
+    strangers = {name for name in theirs.keys() - ours.keys() if not is_free(name, replaced)}
     beside = _beside(tensors, renamed, expected, strangers, head) if fitting == len(expected) else ()
     return Match(
         architecture=architecture,
@@ -367,24 +321,26 @@ def _classes_of_head(theirs: dict[str, torch.Size], ours: dict[str, torch.Size],
     return weight[0] if fits else 0
 
 
-def _same(theirs: torch.Size, ours: torch.Size) -> bool:
-    """Whether one shape can be viewed as the other: equal, or one linear layer as a matrix and as a convolution."""
-    if theirs == ours:
-        return True
-    return {len(theirs), len(ours)} == {2, 4} and theirs[0] == ours[0] and prod(theirs) == prod(ours)
+def check_fit(tensors: dict[str, Tensor], found: Match, source: str) -> None:
+    """Refuse tensors that lack one of the network's own, or have one too many or of another shape.
+
+    Raises WeightsError, which lists them.
+    """
+    if not found.exact:
+        raise WeightsError(_misfit(tensors, found, source) + _better_fit(tensors))
 
 
 def _misfit(tensors: dict[str, Tensor], found: Match, source: str) -> str:
     """Return what does not fit, in both directions."""
-    network = _without_data(found.architecture, found.config)
+    network = without_data(found.architecture, found.config)
     ours, heads = state_shapes(network), network.head_names
     theirs = {found.rename(name): tensor.shape for name, tensor in tensors.items()}
-    missing = [name for name in ours if name not in theirs and not _is_free(name, heads)]
-    unexpected = [name for name in theirs if name not in ours and not _is_free(name, heads)]
+    missing = [name for name in ours if name not in theirs and not is_free(name, heads)]
+    unexpected = [name for name in theirs if name not in ours and not is_free(name, heads)]
     reshaped = [
         f"{name} is {tuple(theirs[name])} for {tuple(ours[name])}"
         for name in ours
-        if name in theirs and not _same(theirs[name], ours[name]) and not _is_free(name, heads)
+        if name in theirs and not same_numbers(theirs[name], ours[name]) and not is_free(name, heads)
     ]
     parts = [
         f"{len(names)} {what} ({first_few(names)})"
@@ -403,8 +359,3 @@ def _better_fit(tensors: dict[str, Tensor]) -> str:
     except WeightsError:
         return ""
     return f"; the tensors are those of {name}: name that architecture instead (--arch {name})"
-
-
-def _is_free(name: str, heads: tuple[str, ...]) -> bool:
-    """Whether a tensor may be absent or differ in size: one of the `heads`, which get replaced, or a batch counter."""
-    return name.rpartition(".")[0] in heads or name.endswith("num_batches_tracked")

@@ -20,7 +20,8 @@ from graft.weights.architectures import is_timm, resolve
 from graft.weights.calibration import Calibration
 from graft.weights.card import model_card
 from graft.weights.file import read_weights
-from graft.weights.matching import fill, match
+from graft.weights.filling import fill, unfilled
+from graft.weights.matching import match
 from graft.weights.model_files import (
     ARGUMENTS_FILE,
     CALIBRATION_FILE,
@@ -203,7 +204,7 @@ def load_model(folder: Path) -> SavedModel:
         )
     architecture = resolve(network_config.architecture)
     try:
-        network = architecture.build(network_config)
+        network = unfilled(architecture, network_config)
     except CutError as error:
         raise WeightsError(
             f"expected a valid network under 'network' in {folder / CONFIG_FILE} ({error}), got another: restore the "

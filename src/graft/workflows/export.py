@@ -85,6 +85,8 @@ def export(
     with reporting(reporter, quiet) as told:
         saved = load_model(model)
         _check_model(saved, precision)
+        with _folder_aside(file):
+            pass  # a place that cannot be written is told of now, not once all images have been run
         checked_on, images = images_to_check_on(folder, check, file, saved.classes)
         shown = decodable(images, saved.preprocessing.levels)
         told.note(f"checking on {counted(len(shown), 'image')} of {checked_on}")
