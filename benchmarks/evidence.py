@@ -9,7 +9,8 @@ needs no data and takes about three minutes on one core.
 reports what the temperature does to the calibration error of existing runs: as they are, and each made over-confident
 by dividing the temperature of its logits by four. The temperature is fitted on val and measured on test; without a test
 split, it is fitted on one half of val and measured on the other, over 20 random halvings. Beside it stands the error
-that perfectly calibrated answers would have on the same number of images.
+that perfectly calibrated answers would have on the same number of images. The last line has the means over all runs
+with a test split, since one draw of two hundred images says little.
 """
 
 import sys
@@ -26,7 +27,7 @@ from graft.evaluation.mcnemar import compare_answers, mcnemar
 from graft.evaluation.reliability import expected_calibration_error
 from graft.evaluation.scores import score
 from graft.evaluation.slices import compare_slices, ends_of, parts_by
-from graft.workflows.kept_answers import read_answers
+from graft.workflows.kept_answers import KeptAnswers, read_answers
 
 TIMES, SLICED = 2000, 300
 # For `temperature`: how much sharper the answers are made, halvings of val, simulations of calibrated answers.
@@ -38,6 +39,9 @@ def main() -> None:
     if sys.argv[1:2] == ["temperature"]:
         for folder in map(Path, sys.argv[2:]):
             print(f"{folder.name}: {temperature_of(folder, random)}")
+        rows = [row for folder in map(Path, sys.argv[2:]) for row in _of_test(read_answers(folder))]
+        if rows:
+            print(f"{len(rows)} runs, {_lowered('as trained', rows, random)}")
         return
     for part in (intervals, mcnemars, conformal_sets, budgets, slices):
         print(f"\n{part.__doc__}")
@@ -159,7 +163,7 @@ def temperature_of(folder: Path, random: np.random.Generator) -> str:
     logits, labels = parts.get("test") or parts["val"]
     said = [f"{len(labels)} images, temperature {kept.temperature:.2f}"]
     if "test" in parts:
-        said.append(_lowered("as trained", [(logits, labels, kept.temperature)], random))
+        said.append(_lowered("as trained", _of_test(kept), random))
     of_val, labels_of_val = parts["val"]
     rows = []
     for _ in range(1 if "test" in parts else HALVINGS):
@@ -171,6 +175,12 @@ def temperature_of(folder: Path, random: np.random.Generator) -> str:
         rows.append((logits[measured] * sharp, labels[measured], fit_temperature(of_val * sharp, labels_of_val)))
     said.append(_lowered("made over-confident", rows, random))
     return "; ".join(said)
+
+
+def _of_test(kept: KeptAnswers | None) -> list[tuple[np.ndarray, np.ndarray, float]]:
+    """Logits and labels of the test images that the run was not trained on, and its temperature."""
+    test = None if kept is None else kept.splits.get("test")
+    return [] if test is None else [(test.logits[test.unseen], test.labels[test.unseen], kept.temperature)]
 
 
 def _lowered(what: str, rows: list[tuple[np.ndarray, np.ndarray, float]], random: np.random.Generator) -> str:

@@ -204,7 +204,9 @@ class Door:
         if access.key is not None:
             if scope["path"] not in OPEN and not self.has_key(scope):
                 raise Refusal(
-                    401, "expected the key as 'Authorization: Bearer KEY' or 'X-API-Key: KEY', got no valid one"
+                    401,
+                    "expected the key as 'Authorization: Bearer KEY' or 'X-API-Key: KEY', got no valid one: ask who "
+                    "runs this service for it",
                 )
         elif access.is_loopback and not access.insecure:
             # DNS rebinding: otherwise a stranger's page whose host name resolves to this machine would be answered as

@@ -354,7 +354,11 @@ async def _from_json(body: Body, limits: Limits, fetch: Fetch, wanted: Wanted) -
     left = limits.bytes
     for place, image in enumerate(value["images"]):
         if not isinstance(image, dict) or ("base64" in image) == ("url" in image):
-            raise Refusal(400, f"expected an object with either 'base64' or 'url' as image {place}, got something else")
+            raise Refusal(
+                400,
+                f"expected an object with either 'base64' or 'url' as image {place}, got something else: give "
+                "one of them",
+            )
         for name in image:
             check_field(name, IMAGE_FIELDS, f"image {place}")
         if not all(isinstance(each, str) for each in image.values()):

@@ -65,7 +65,11 @@ def read_inference(headers: Mapping[str, str], body: Body, limits: Limits) -> In
     split = len(body.data) if length is None else whole_number_in(length)
     if split is None or split > len(body.data):
         got = f"{length or ''}"[:40]
-        raise Refusal(400, f"expected the length of the JSON in Inference-Header-Content-Length, got {got!r}")
+        raise Refusal(
+            400,
+            f"expected the length of the JSON in Inference-Header-Content-Length, got {got!r}: leave the "
+            "header out if all is JSON",
+        )
     value = read_json(body.data[:split])
     _check(value, ("id", "parameters", "inputs", "outputs"), "a request")
     _check(value.get("parameters", {}), ("binary_data_output",), "its parameters")
@@ -99,7 +103,9 @@ def _outputs(value: dict[str, Any]) -> dict[str, bool]:
         _check(output.get("parameters", {}), ("binary_data",), "the parameters of an output")
         if output.get("name") not in (PROBABILITIES, LABEL):
             raise Refusal(
-                400, f"expected {PROBABILITIES!r} or {LABEL!r} as an output, got {str(output.get('name'))[:40]!r}"
+                400,
+                f"expected {PROBABILITIES!r} or {LABEL!r} as an output, got {str(output.get('name'))[:40]!r}: leave "
+                "'outputs' out for both",
             )
         found[output["name"]] = output.get("parameters", {}).get("binary_data", binary) is True
     return found
@@ -114,7 +120,9 @@ def _images(tensor: dict[str, Any], binary: bytes, limits: Limits, body: Body) -
             f"{str(datatype)[:40]}: see the model's metadata",
         )
     if not isinstance(shape, list) or not all(type(side) is int and 0 < side < 2**31 for side in shape):
-        raise Refusal(400, f"expected a shape of whole numbers above zero for {name!r}, got {str(shape)[:80]}")
+        raise Refusal(
+            400, f"expected a shape of whole numbers above zero for {name!r}, got {str(shape)[:80]}: see its metadata"
+        )
     size = tensor.get("parameters", {}).get("binary_data_size")
     if (size is None) == ("data" not in tensor) or (size is not None and size != len(binary)):
         raise Refusal(
@@ -132,7 +140,9 @@ def _images(tensor: dict[str, Any], binary: bytes, limits: Limits, body: Body) -
             raise Refusal(400, f"expected {shape[0]} elements as the shape says, got {len(files)}: correct the shape")
         return [Given(f"image {place}", data) for place, data in enumerate(files)]
     if len(shape) != 4 or shape[3] not in (1, 3):
-        raise Refusal(400, f"expected the shape [N, H, W, 3] or [N, H, W, 1] for {IMAGE!r}, got {shape[:8]}")
+        raise Refusal(
+            400, f"expected the shape [N, H, W, 3] or [N, H, W, 1] for {IMAGE!r}, got {shape[:8]}: reshape it"
+        )
     if prod(shape) > limits.bytes:
         raise Refusal(
             413, f"expected a tensor of at most {limits.bytes:,} bytes, got {prod(shape):,}: send fewer images"
@@ -148,7 +158,9 @@ def _images(tensor: dict[str, Any], binary: bytes, limits: Limits, body: Body) -
 
 def _texts(data: Any, body: Body) -> list[bytes]:
     if not isinstance(data, list) or not all(isinstance(text, str) for text in data):
-        raise Refusal(400, f"expected a list of strings in base64 as the data of {FILE!r}, got something else")
+        raise Refusal(
+            400, f"expected a list of strings in base64 as the data of {FILE!r}, got something else: encode files so"
+        )
     return [from_base64(text, f"image {place}", body) for place, text in enumerate(data)]
 
 
@@ -159,7 +171,11 @@ def _elements(binary: bytes) -> list[bytes]:
         start = at + _SIZE.size
         end = start + _SIZE.unpack_from(binary, at)[0] if start <= len(binary) else len(binary) + 1
         if end > len(binary):
-            raise Refusal(400, f"expected complete elements in the tensor {FILE!r}, got one that ends too early")
+            raise Refusal(
+                400,
+                f"expected complete elements in the tensor {FILE!r}, got one that ends too early: start each with "
+                "its length in 4 bytes",
+            )
         found.append(binary[start:end])
         at = end
     return found
@@ -172,7 +188,9 @@ def _bytes(data: Any) -> bytes:
     except (ValueError, OverflowError):
         values = np.asarray(None)
     if values.dtype.kind != "i" or (values.size and not 0 <= values.min() <= values.max() <= 255):
-        raise Refusal(400, f"expected whole numbers from 0 to 255 as the data of {IMAGE!r}, got others")
+        raise Refusal(
+            400, f"expected whole numbers from 0 to 255 as the data of {IMAGE!r}, got others: do not scale the pixels"
+        )
     return values.astype(np.uint8).tobytes()
 
 

@@ -362,7 +362,8 @@ def measured_gain(run: str | PathLike[str], classifier: Classifier, views: Views
 
     if classifier.multi_label:
         raise InputError(
-            "expected a classifier that gives one label to measure the gain with, got one that gives several"
+            "expected a classifier that gives one label to measure the gain of --tta with, got one that gives several: "
+            "leave --tta out"
         )
     folder = model_folder(Path(run).expanduser()).parent
     trained_on = ", which the final model was also trained on" if was_refitted(folder) else ""
