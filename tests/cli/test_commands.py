@@ -238,12 +238,14 @@ def test_help_and_listings_load_no_torch() -> None:
         assert done.stderr.splitlines()[-1] == "[]", arguments
 
 
-def test_the_way_to_a_head_imports_neither_torchvision_nor_the_compiler(letters: Path, tmp_path: Path) -> None:
+def test_training_imports_neither_torchvision_nor_the_compiler(letters: Path, tmp_path: Path) -> None:
+    unused = {"torchvision", "torchmetrics", "sklearn", "accelerate", "torch._dynamo", "sympy"}
     script = (
         "import sys\nfrom graft import load, train\n"
         f"train({str(letters)!r}, 'latin_letters', 'head', out={str(tmp_path / 'run')!r})\n"
+        f"train({str(letters)!r}, 'latin_letters', 'all', out={str(tmp_path / 'all')!r}, epochs=1)\n"
         f"load({str(tmp_path / 'run')!r}).predict({str(next((letters / 'Б').iterdir()))!r})\n"
-        "print(sorted(set(sys.modules) & {'torchvision', 'torchmetrics', 'sklearn', 'accelerate', 'torch._dynamo'}))"
+        f"print(sorted(set(sys.modules) & {unused}))"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

@@ -1,5 +1,6 @@
 """Schedules, parameter groups, class weights and the settings that are refused."""
 
+import copy
 import inspect
 import math
 from dataclasses import fields, replace
@@ -138,11 +139,39 @@ def test_weight_decay_spares_norms_and_biases() -> None:
 def test_every_optimizer_has_the_decay_that_suits_it(name: str, kind: type, decay: float) -> None:
     resolved = Recipe(optimizer=name).resolve()
     optimizer = build_optimizer(torch.nn.Linear(3, 2), resolved)
-    assert type(optimizer) is kind
+    assert isinstance(optimizer, kind)
     assert [group["weight_decay"] for group in optimizer.param_groups] == [decay, 0.0]
     asked = Recipe(optimizer=name, weight_decay=0.02, learning_rate=0.3, epochs=7).resolve(pretrained=True)
     assert (asked.weight_decay, asked.learning_rate, asked.epochs) == (0.02, 0.3, 7)
     assert Recipe(optimizer=name).resolve(pretrained=True).learning_rate < resolved.learning_rate
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "settings"),
+    [
+        ("adamw", torch.optim.AdamW, {"fused": True}),
+        ("sgd", torch.optim.SGD, {"momentum": 0.9, "nesterov": True}),
+        ("rmsprop", torch.optim.RMSprop, {"alpha": 0.9, "momentum": 0.9}),
+    ],
+)
+def test_an_optimizer_takes_torchs_own_steps_and_its_state_is_torchs(name: str, kind: Any, settings: Any) -> None:
+    recipe = Recipe(optimizer=name).resolve()
+    x = torch.randn(8, 6, generator=torch.Generator().manual_seed(0))
+    ours, theirs = (torch.nn.Sequential(torch.nn.Linear(6, 5), torch.nn.Linear(5, 2)) for _ in range(2))
+    theirs.load_state_dict(ours.state_dict())
+    groups = parameter_groups(theirs, recipe.weight_decay, recipe.layer_decay)
+    pairs = [(ours, build_optimizer(ours, recipe)), (theirs, kind(groups, lr=recipe.learning_rate, **settings))]
+    for step in range(6):
+        for network, optimizer in pairs:
+            optimizer.zero_grad(set_to_none=True)
+            network(x).square().sum().backward()
+            optimizer.step()
+        if step == 2:
+            one, other = (copy.deepcopy(optimizer.state_dict()) for _, optimizer in pairs)
+            for (_, optimizer), state in zip(pairs, (other, one), strict=True):
+                optimizer.load_state_dict(state)
+    for one, other in zip(ours.parameters(), theirs.parameters(), strict=True):
+        assert torch.equal(one, other)
 
 
 def test_a_pretrained_start_gets_a_rate_by_its_size_and_epochs_by_its_images() -> None:

@@ -22,7 +22,13 @@ def unfilled(architecture: Architecture, config: Config) -> Network:
         # These may hold tensors that no checkpoint has.
         return architecture.build(config)
     network = copy.deepcopy(without_data(architecture, config)).to(torch.get_default_dtype())
-    return network.to_empty(device=torch.get_default_device())
+    device = torch.get_default_device()
+    # `Module.to_empty` would import a library for symbolic shapes, which takes longer than all the rest.
+    empty = {
+        name: torch.empty(each.shape, dtype=each.dtype, device=device) for name, each in network.state_dict().items()
+    }
+    network.load_state_dict(empty, assign=True)
+    return network
 
 
 @torch.no_grad()
