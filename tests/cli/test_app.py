@@ -54,6 +54,13 @@ def test_a_call_that_cannot_be_read_is_one_line(called, arguments: list[str], wo
     assert all(word in errors for word in words)
 
 
+def test_a_run_without_images_to_evaluate_it_on_is_told_where_its_own_figures_are(called) -> None:
+    code, out, errors = called("evaluate", "runs/letters")
+    assert (code, out) == (2, "")
+    assert errors.startswith("error: expected labelled images to evaluate runs/letters on, got none: ")
+    assert "`graft report runs/letters`" in errors and errors.count("\n") == 1
+
+
 def test_every_option_that_another_tool_calls_otherwise_is_one_of_some_command() -> None:
     commands = get_command(app).commands.values()  # type: ignore[attr-defined]
     own = {name for command in commands for each in command.params for name in each.opts}

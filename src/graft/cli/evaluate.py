@@ -51,11 +51,11 @@ if TYPE_CHECKING:
 def evaluate(
     run: Annotated[str, typer.Argument(help="Run folder, its model folder, or a weight file with a classifier.")],
     data: Annotated[
-        list[str],
+        list[str] | None,
         typer.Argument(
             metavar="[RUN_B] DATA", help="Labelled images, as for graft train, optionally preceded by a second run."
         ),
-    ],
+    ] = None,
     split: Annotated[
         str | None, typer.Option(help="Split to evaluate on (default: test, else val, else all images).")
     ] = None,
@@ -100,6 +100,11 @@ def evaluate(
     """Measure a classifier on labelled images, or find out which of two runs is better."""
     if not robustness:
         refuse_without("--robustness", {"robustness_time": "--robustness-time"}, context)
+    if not data:
+        raise InputError(
+            f"expected labelled images to evaluate {run} on, got none: name them after it; `graft report {run}` tells "
+            "of a run's own val and test"
+        )
     if len(data) > 2:
         raise InputError(f"expected RUN DATA or RUN_A RUN_B DATA, got {len(data) + 1} paths: leave some out")
     if len(data) == 2:
