@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from trunks import needs_bfloat16
 
 from graft.export.facts import Facts
 from graft.export.graph import FromPixels, PoolAsProducts, scaled, to_squares
@@ -46,6 +47,7 @@ def test_images_of_any_size_are_resized_as_graft_resizes_them(mode: str, channel
         assert (difference > 0).float().mean() <= 1e-4, (height, width)
 
 
+@needs_bfloat16
 @pytest.mark.parametrize("channels", [1, 3])
 def test_openvino_resizes_alike_in_bfloat16_which_it_chooses_by_itself(channels: int, tmp_path: Path) -> None:
     preprocessing = Preprocessing(96, (0.0,) * channels, (1 / 255,) * channels, "crop", 0.875)

@@ -8,11 +8,20 @@ from typing import Any
 import pytest
 import torch
 from torch import nn
-from trunks import COLOUR, in_batches, make_network, noise, plainly, preprocessing_of, relative_error
+from trunks import (
+    BOTH_PRECISIONS,
+    COLOUR,
+    in_batches,
+    make_network,
+    needs_bfloat16,
+    noise,
+    plainly,
+    preprocessing_of,
+    relative_error,
+)
 
 from graft import files
 from graft.errors import GraftError, WeightsError
-from graft.features.engine import processor_has_bfloat16
 from graft.files import cache_folder, keep, read_kept
 from graft.models.network import Section
 from graft.progress import NOBODY, Reporter
@@ -23,11 +32,6 @@ from graft.features import openvino_compiling
 from graft.features.openvino_engine import OpenVINOEngine
 from graft.features.openvino_functions import FUNCTIONS
 from graft.features.openvino_import import opset8
-
-needs_bfloat16 = pytest.mark.skipif(
-    not processor_has_bfloat16(), reason="the processor has no bfloat16, for which OpenVINO compiles nothing"
-)
-BOTH_PRECISIONS = ["float32", pytest.param("bfloat16", marks=needs_bfloat16)]
 
 
 @pytest.fixture(autouse=True)

@@ -5,19 +5,22 @@ from pathlib import Path
 
 import pytest
 import torch
-from trunks import in_batches, make_network, noise, plainly, preprocessing_of, relative_error
+from trunks import (
+    BOTH_PRECISIONS,
+    in_batches,
+    make_network,
+    needs_bfloat16,
+    noise,
+    plainly,
+    preprocessing_of,
+    relative_error,
+)
 
 from graft.data.loading import Batch
-from graft.features.engine import processor_has_bfloat16
 
 pytest.importorskip("openvino")
 
 from graft.features.openvino_engine import OpenVINOEngine
-
-needs_bfloat16 = pytest.mark.skipif(
-    not processor_has_bfloat16(), reason="the processor has no bfloat16, for which OpenVINO compiles nothing"
-)
-BOTH_PRECISIONS = ["float32", pytest.param("bfloat16", marks=needs_bfloat16)]
 
 
 @pytest.fixture

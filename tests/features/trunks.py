@@ -4,11 +4,12 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 import numpy as np
+import pytest
 import torch
 
 from graft.data.dataset import Images
 from graft.data.loading import Batch
-from graft.features.engine import Choice
+from graft.features.engine import Choice, processor_has_bfloat16
 from graft.images.preprocessing import Preprocessing, normalise
 from graft.models.catalog import CATALOG, build, default_config
 from graft.models.network import Network, PaddingRule, Section
@@ -17,6 +18,10 @@ COLOUR = Preprocessing(32, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 GREY = Preprocessing(28, (0.1307,), (0.3081,))
 TORCH = Choice("torch", "float32", "cpu", "a test")
 OPENVINO = Choice("openvino", "float32", "cpu", "a test")
+needs_bfloat16 = pytest.mark.skipif(
+    not processor_has_bfloat16(), reason="the processor has no bfloat16, for which OpenVINO compiles nothing"
+)
+BOTH_PRECISIONS = ["float32", pytest.param("bfloat16", marks=needs_bfloat16)]
 
 
 def make_network(name: str, padding: PaddingRule = "torch") -> Network:

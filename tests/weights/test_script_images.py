@@ -81,7 +81,7 @@ def test_the_mean_and_deviation_that_a_checkpoint_states_are_used_and_noted(tmp_
 @pytest.mark.parametrize("size", [64, (64, 64), [3, 64, 64]])
 def test_the_size_that_a_checkpoint_states_is_used(tmp_path, size):
     beside = {"pretrained_cfg": {"mean": HALF, "std": HALF, "input_size": size, "crop_pct": 0.9}}
-    base = load_base(checkpoint(tmp_path, "resnet18", **beside))
+    base = load_base(checkpoint(tmp_path, "mobilenet_v3_small", **beside))
     assert (base.preprocessing.size, base.preprocessing.crop_fraction) == (64, 0.9)
     assert any("std 0.5 0.5 0.5, 64 px" in note for note in base.notes)
 
@@ -112,7 +112,7 @@ def test_the_size_that_a_checkpoint_states_is_used(tmp_path, size):
     ids=str,
 )
 def test_what_is_no_mean_deviation_or_size_is_passed_over_and_what_is_assumed_is_said(tmp_path, beside):
-    base = load_base(checkpoint(tmp_path, "resnet18", **beside))
+    base = load_base(checkpoint(tmp_path, "mobilenet_v3_small", **beside))
     assert (base.preprocessing.mean, base.preprocessing.size) == ((0.485, 0.456, 0.406), 224)
     assert base.notes[-1] == (
         "script.pth does not state the scaling and size of its images; those of ImageNet were assumed (mean 0.485 "

@@ -25,6 +25,7 @@ import graft
 from graft.cli.app import app
 from graft.errors import DataError, GraftError, InputError, WeightsError
 from graft.export import graph as graph_module
+from graft.export.running import open_exported
 from graft.export.timm_folder import write_timm
 from graft.features.openvino_import import core
 from graft.images.letters import LATIN, dejavu_fonts, render_letters
@@ -231,16 +232,31 @@ def test_images_to_check_on_need_no_class_folders(run: Path, letters: Path, tmp_
 def test_what_openvino_does_by_itself_is_told_where_it_is_not_float32(
     run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real, notes = export_check.as_openvino_chooses, []
-    monkeypatch.setattr(export_check, "as_openvino_chooses", lambda file: ("bfloat16", real(file)[1]))
+    notes: list[str] = []
+    # In float32, which every processor has.
+    monkeypatch.setattr(export_check, "as_openvino_chooses", lambda file: ("bfloat16", open_exported(file).run))
     made = graft.export(run, "openvino", out=tmp_path / "a.xml", reporter=graft.Reporter(note=notes.append))
     (told,) = (note for note in notes if "bfloat16 on this processor" in note)
     assert f" of {min(made.agreement.n, 50)} labels as the run gives them" in told
     assert '{"INFERENCE_PRECISION_HINT": "f32"}' in told
-    monkeypatch.setattr(export_check, "as_openvino_chooses", lambda file: ("float32", real(file)[1]))
+    monkeypatch.setattr(export_check, "as_openvino_chooses", lambda file: ("float32", open_exported(file).run))
     notes.clear()
     graft.export(run, "openvino", out=tmp_path / "b.xml", reporter=graft.Reporter(note=notes.append))
     assert not any("on this processor" in note for note in notes)
+
+
+def test_what_openvino_cannot_do_by_itself_is_told_and_the_export_kept(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(file: Path) -> Any:
+        raise RuntimeError("Exception from core.cpp:117:\nno kernel for node pool\n")
+
+    monkeypatch.setattr(export_check, "as_openvino_chooses", refused)
+    notes: list[str] = []
+    made = graft.export(run, "openvino", out=tmp_path / "a.xml", reporter=graft.Reporter(note=notes.append))
+    (told,) = (note for note in notes if "on this processor" in note)
+    assert "cannot run the file on this processor (no kernel for node pool): compile it with" in told
+    assert made.file.is_file() and graft.load(made.file).classes == made.classes
 
 
 def test_calls_that_cannot_be_are_named(run: Path, letters: Path, tmp_path: Path) -> None:
