@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from trunks import BOTH_PRECISIONS, needs_bfloat16
 
 from graft.errors import WeightsError
 from graft.files import COMPILED, cache_folder
@@ -75,7 +76,7 @@ def test_all_know_how_many_images_go_side_by_side_without_reading_the_network(ca
     assert load(run, engine="openvino", precision="float32").lanes == load(run, engine="torch").lanes == 0
 
 
-@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+@pytest.mark.parametrize("precision", BOTH_PRECISIONS)
 def test_they_give_the_same_answers_to_the_bit(cache: Path, run: Path, precision: str) -> None:
     assert open_ready(asked_of(run, precision=precision)) is None
     classifier, expected = usual(run, precision)
@@ -152,6 +153,7 @@ def test_a_network_that_is_read_later_is_the_one_that_was_opened(cache: Path, st
             needs_it()
 
 
+@needs_bfloat16
 def test_the_probability_is_the_same_where_strange_images_have_no_answer(cache: Path, strict: Path) -> None:
     classifier, expected = usual(strict, "bfloat16")
     for each in (classifier, open_ready(asked_of(strict, precision="bfloat16"))):

@@ -14,9 +14,11 @@ from graft.evaluation.paired import paired_difference
 from graft.images.letters import CYRILLIC
 from graft.progress import Reporter
 from graft.training.comparison import Training, draw, summarise
+from graft.training.mirroring import Mirroring
 from graft.training.outlook import Outlook, StageOutlook
 from graft.training.recipe import Recipe
 from graft.transfer.levels import Plan
+from graft.workflows import compare as compare_module
 from graft.workflows.compare import compare
 from graft.workflows.contact_sheet import check_png
 from graft.workflows.prepare import BaseOptions, DataOptions
@@ -91,6 +93,27 @@ def test_a_level_under_a_seed_is_what_training_it_alone_gives(found, letters: Pa
     for level in ("head", "all"):
         alone = train(letters, "latin_letters", level, out=tmp_path / level, epochs=EPOCHS, seed=1, refit=False)
         assert found.outcome(level).by_seed[1] == pytest.approx(alone.test.top1)
+
+
+@pytest.mark.parametrize("harmless", [True, False])
+def test_levels_that_train_stages_mirror_images_only_where_a_trial_says_so(
+    harmless: bool, letters: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fitted = []
+    tried = Mirroring(0.9, 0.9 if harmless else 0.2, 0.01, 60)
+    monkeypatch.setattr("graft.training.mirroring.try_mirroring", lambda task: tried)
+    real = compare_module.fit_level
+    monkeypatch.setattr(compare_module, "fit_level", lambda task, plan: fitted.append(task) or real(task, plan))
+    options = {"seeds": 1, "audit": False, "quiet": True}
+    found = compare(letters, "latin_letters", "head,stages:1,scratch", recipe=Recipe(epochs=1), **options)
+    assert [task.recipe.flip for task in fitted] == [harmless] * 3
+    assert any("of their mirror images" in note for note in found.notes)
+    # What is asked for is not tried, and neither is what nothing hangs on.
+    for levels, recipe in (("stages:1", Recipe(epochs=1, flip=True)), ("head", Recipe(epochs=1))):
+        fitted.clear()
+        found = compare(letters, "latin_letters", levels, recipe=recipe, **options)
+        assert [task.recipe.flip for task in fitted] == [True]
+        assert not any("of their mirror images" in note for note in found.notes)
 
 
 def test_progress_is_told_in_epochs_of_the_whole_and_every_training_has_a_line(found, told: dict[str, list]) -> None:

@@ -12,13 +12,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from written_letters import files, write_letters
 
 import graft
+from graft.data.opening import open_dataset
 from graft.errors import CutError, DataError, GraftError, InputError, Interrupted
+from graft.evaluation.calibration import softmax
 from graft.features import extraction
 from graft.images.letters import CYRILLIC, LATIN
+from graft.models.catalog import build
+from graft.models.network import Config
 from graft.progress import Reporter
 from graft.training.recipe import Recipe
 from graft.weights.base import load_base
@@ -26,6 +30,7 @@ from graft.weights.saved import load_model
 from graft.workflows.arguments import Arguments, read_arguments
 from graft.workflows.evaluate import evaluate
 from graft.workflows.export import export
+from graft.workflows.kept_answers import read_answers
 from graft.workflows.prepare import DataOptions
 from graft.workflows.train import train
 
@@ -67,6 +72,27 @@ def test_every_level_makes_a_run_that_loads_and_predicts_as_it_scored(
     assert again.scores.top1 == pytest.approx(run.test.top1, abs=1.5 / 30)
     if level not in ("scratch", "stages:1"):
         assert run.val.top1 > 0.6
+
+
+@pytest.mark.parametrize("level", ["head", "stages:1", "stages:2", "frozen:0.4", "all"])
+def test_a_run_of_depthwise_convolutions_is_scored_on_the_answers_of_its_classifier(
+    level: str, cyrillic: Path, tmp_path: Path
+) -> None:
+    """Its activations are computed in bfloat16 to train on, and its answers in float32."""
+    torch.manual_seed(0)
+    network = build(Config("mobilenet_v2", classes=4))
+    save_file(network.state_dict(), tmp_path / "base.safetensors")
+    asked = {"engine": "torch", "precision": "bfloat16", "epochs": 2, "audit": False, "quiet": True}
+    sizes = {"image_size": 32, "mean": 0.5, "std": 0.5}
+    run = train(cyrillic, tmp_path / "base.safetensors", level, out=tmp_path / "run", **asked, **sizes)
+    kept = read_answers(run.folder)
+    assert kept is not None
+    split = kept.splits["test"]
+    dataset = open_dataset(cyrillic)
+    paths = [cyrillic / dataset.splits["test"].name(row) for row in split.rows.tolist()]
+    answers = graft.load(run.folder, engine="torch").predict(paths, top=6)
+    found = np.array([[dict(each.top)[name] for name in run.classes] for each in answers])
+    assert np.abs(found - softmax(split.logits, kept.temperature)).max() < 1e-4
 
 
 def test_a_run_with_a_head_over_all_stages_is_a_base_for_every_level(cyrillic: Path, tmp_path: Path) -> None:

@@ -16,13 +16,13 @@ from graft.data.grouping import copied
 from graft.errors import InputError
 from graft.evaluation.calibration import fit_temperature
 from graft.evaluation.domain import MOST_IMAGES, FittedDomain, fit_domain
-from graft.features.engine import Precision, precision_for
+from graft.features.engine import Precision
 from graft.features.extraction import output_shape
 from graft.files import write_aside, write_json
 from graft.models.cuts import INPUT
 from graft.training.checkpoint import CheckpointFile
 from graft.training.checks import check_classes, check_readable
-from graft.training.examples import crown_inputs, frozen_features
+from graft.training.examples import as_answered, crown_inputs, frozen_features
 from graft.training.heads import put_head, solve_head, targets_of, thresholds_of
 from graft.training.history import Epoch
 from graft.training.inputs import Inputs, SomeInputs, with_targets
@@ -95,7 +95,8 @@ def examples_of(task: Task, plan: Plan, views: int | None = None, like: Examples
     val_groups = None
     for name, images in splits.items():
         if name != TRAIN:
-            of_split, failures = crown_inputs(task, plan.cut, name, images, task.recipe.epochs)
+            # As the saved classifier will see them, so that their score is that of its answers.
+            of_split, failures = crown_inputs(as_answered(task), plan.cut, name, images, task.recipe.epochs)
             held_out[name] = with_targets(of_split, task.dataset)
             if name == VAL and images.groups is not None:
                 val_groups = images.groups[_readable(images, failures)]
@@ -270,7 +271,7 @@ def _domain_of(task: Task, plan: Plan, examples: Examples, precision: Precision)
 def _crown(task: Task, plan: Plan) -> tuple[nn.Module, Precision]:
     _, crown = task.base.network.split(plan.cut)
     crown.requires_grad_(True)
-    return crown, precision_for(crown, task.choice)
+    return crown, as_answered(task).choice.precision
 
 
 def check_memory(task: Task, plan: Plan, at_once: int = 1) -> None:
@@ -284,7 +285,7 @@ def check_memory(task: Task, plan: Plan, at_once: int = 1) -> None:
     crown.requires_grad_(True)
     shape = task.input_shape if plan.cut == INPUT else output_shape(trunk, task.preprocessing)
     batch_size = at_once * min(task.recipe.batch_size, len(task.dataset.splits[TRAIN]))
-    check_step_fits(crown, shape, batch_size, task.recipe.optimizer, precision_for(crown, task.choice))
+    check_step_fits(crown, shape, batch_size, task.recipe.optimizer, as_answered(task).choice.precision)
 
 
 def has_memory(task: Task, plan: Plan, at_once: int) -> bool:

@@ -13,7 +13,7 @@ from torch import Tensor
 from graft.data.dataset import TRAIN, Images
 from graft.data.loading import batches, decoded_once
 from graft.features.cache import Activations
-from graft.features.engine import Choice
+from graft.features.engine import Choice, precision_for
 from graft.features.extraction import activation_bytes, extract, output_shape
 from graft.features.rows import kept_rows
 from graft.files import cache_budget
@@ -42,6 +42,11 @@ def more_crops(task: Task) -> tuple[float, ...]:
     few = 2 * len(task.dataset.splits[TRAIN]) <= MOST_EXTRA_VIEWS
     room = preprocessing.resize_mode == "crop" and preprocessing.crop_fraction < 1
     return (NEARER * preprocessing.crop_fraction, 1.0) if few and room else ()
+
+
+def as_answered(task: Task) -> Task:
+    """Return the task in the precision that its classifier answers in: depthwise convolutions need a finer one."""
+    return replace(task, choice=replace(task.choice, precision=precision_for(task.base.network, task.choice)))
 
 
 def crown_inputs(

@@ -18,7 +18,6 @@ from graft.data.dataset import TRAIN, VAL, together
 from graft.errors import GraftError
 from graft.evaluation.calibration import fit_temperature
 from graft.evaluation.domain import MOST_IMAGES, fit_domain
-from graft.features.engine import precision_for
 from graft.models.cuts import HEAD
 from graft.models.network import Network
 from graft.progress import Reporter
@@ -37,7 +36,7 @@ from graft.training.crowns import (
     start_crown,
     with_measured,
 )
-from graft.training.examples import computed, frozen_features, more_crops
+from graft.training.examples import as_answered, computed, frozen_features, more_crops
 from graft.training.heads import put_head, solve_head_on_crops, solve_stored_head, targets_of, thresholds_of
 from graft.training.memory import check_in_memory, note_on_streaming
 from graft.training.notes import note_on_time, notes_on_baseline
@@ -249,7 +248,7 @@ def _fit_nothing(task: Task) -> Trained:
     splits = {name: images for name, images in task.dataset.splits.items() if name != TRAIN}
     started = time.perf_counter()
     network, outputs = task.base.network, task.base.outputs
-    found = computed(_as_answered(task), network.split(HEAD)[0], splits, "features")
+    found = computed(as_answered(task), network.split(HEAD)[0], splits, "features")
     like_val = sample(splits[VAL], task.seed, MOST_IMAGES)
     near, shown = frozen_features(task, like_val, network.config.head)
     of_base = {name: activations.values.float() for name, activations in found.items()}
@@ -261,11 +260,6 @@ def _fit_nothing(task: Task) -> Trained:
     seconds = time.perf_counter() - started
     domain = fit_domain(near[0], shown.groups, task.seed)
     return Trained(logits, labels, 1.0, skipped, seconds, 0.0, outputs=outputs, notes=notes, domain=domain)
-
-
-def _as_answered(task: Task) -> Task:
-    """Return the task in the precision that its classifier answers in: depthwise convolutions need a finer one."""
-    return replace(task, choice=replace(task.choice, precision=precision_for(task.base.network, task.choice)))
 
 
 def _fit_head(task: Task, plan: Plan, fitted_on: tuple[str, ...]) -> Trained:
@@ -282,9 +276,9 @@ def _fit_head(task: Task, plan: Plan, fitted_on: tuple[str, ...]) -> Trained:
     if dataset.label_sets is not None:
         check_in_memory(sum(map(len, images.values())), sum(network.head_blocks(kind)))
     # Held-out images are seen as the saved classifier will see them, so that their score is that of its answers.
-    as_answered = dict.fromkeys(judged, _as_answered(task).choice)
+    choices = dict.fromkeys(judged, as_answered(task).choice)
     trunk = network.before_head(kind)
-    found = computed(task, trunk, {**images, **judged}, "features", of_view, choices=as_answered)
+    found = computed(task, trunk, {**images, **judged}, "features", of_view, choices=choices)
     skipped = skipped_of(dataset.splits, {name: found[name] for name in dataset.splits})
     check_readable(task, skipped)
     labels = {name: targets_of(dataset, dataset.splits[name].take(found[name].indices)) for name in dataset.splits}

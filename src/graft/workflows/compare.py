@@ -19,6 +19,7 @@ from graft.seeding import check_seed
 from graft.torch_modes import in_own_modes
 from graft.training.comparison import SCRATCH, Comparison, Training, summarise
 from graft.training.fitting import fit_level
+from graft.training.mirroring import with_flips_tried
 from graft.training.outlook import Outlook, outlook
 from graft.training.reach import with_reach_tried
 from graft.training.recipe import Recipe, check_recipe
@@ -106,19 +107,23 @@ def _compare(
         budget += f"; a random start usually needs more, {Recipe().resolve().epochs} by default"
     for sentence in (*dataset.notes, *first.notes, f"engine {choice}", budget):
         told.note(sentence)
+
+    def task_of(level: str, number: int) -> Task:
+        return Task.of(dataset, starts.of(level, number), choice, recipe, seed=number, reporter=told.reporter())
+
+    # Decided with the first seed, so that all seeds train the same network, on images that are mirrored alike.
+    if pretrained and any(each.cut not in first.network.cuts[-2:] for each in plans.values()):
+        level = next(each for each in levels if each != SCRATCH)
+        recipe = replace(recipe, flip=with_flips_tried(task_of(level, seeds[0])).recipe.flip)
     for level in levels:
-        # Decided with the first seed, so that all seeds train the same network.
-        task = Task.of(dataset, starts.of(level, seeds[0]), choice, recipe, seed=seeds[0], reporter=told.reporter())
-        plans[level] = with_reach_tried(task, plans[level])
+        plans[level] = with_reach_tried(task_of(level, seeds[0]), plans[level])
     outlooks = expected()
     runs: dict[str, list[Training]] = {level: [] for level in levels}
     skipped: dict[str, str] = {}
     for number in seeds:
         dataset = with_validation(prepared.dataset, number)
         for level in levels:
-            start = starts.of(level, number)
-            task = Task.of(dataset, start, choice, recipe, seed=number, reporter=told.reporter())
-            trained = fit_level(task, plans[level])
+            trained = fit_level(task_of(level, number), plans[level])
             skipped |= trained.skipped
             runs[level].append(_training(dataset, trained))
             told.end(steps[level], f"{level}, seed {number}: val {runs[level][-1].curve[-1]:.1%} at the end")
