@@ -64,6 +64,7 @@ def test_json_has_what_the_page_says(run: Path, photos: Path, tmp_path: Path) ->
     (image,) = values["images"]
     assert image["explained"] == "b" and image["method"] == "grad-cam" and image["stage"] == "stage4"
     assert np.array(image["cells"]).shape == (7, 7)
+    assert np.array(image["map"]).ndim == 2
     assert image["tells"] == (image["faithfulness"]["passed"] and image["sensitivity"]["passed"])
     assert next(iter(image["sensitivity"]["cascade"])) == "head"
 

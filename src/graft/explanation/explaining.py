@@ -91,7 +91,7 @@ class Explanation:
         return f"the map fails its tests and says nothing about this answer: {' and '.join(reasons)}"
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the JSON form, with the map as means over `cells` of the image, from its top left."""
+        """Return the JSON form, with the map as it is and as means over `cells` of the image, from its top left."""
         faithful, sensitive = self.faithfulness, self.sensitivity
         return {
             "path": self.path,
@@ -101,6 +101,7 @@ class Explanation:
             "method": self.map.method,
             "stage": self.map.stage,
             "constant": self.map.constant,
+            "map": self.map.values.tolist(),
             "cells": in_cells(self.map.values).tolist(),
             "tells": self.tells,
             "verdict": self.verdict,

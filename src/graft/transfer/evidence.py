@@ -56,7 +56,7 @@ def gather_evidence(
     try:
         rows = probe(features, labels, seed, groups=groups)
     except DataError as error:
-        return Evidence(len(labels), shift, (), (), (*notes, str(error)))
+        return Evidence(len(labels), shift, (), (), (*notes, f"no level was tried on the images: {error}"))
     scores = (StageTransferability(stage, logme(x, labels), h_score(x, labels)) for stage, x in features.items())
     return Evidence(len(labels), shift, rows, tuple(scores), tuple(notes))
 

@@ -68,7 +68,9 @@ def probe(
                 "expected a class with images in two groups or more to probe with, got each class in one group: add "
                 "images of other groups"
             )
-        raise DataError("expected a class with two images or more to probe with, got one of each: add images")
+        raise DataError(
+            "expected a class with two images or more in train to probe with, got one of each there: add images"
+        )
     rows = []
     # The matrices are small: synchronising threads would cost more than the products themselves.
     with threadpool_limits(1):

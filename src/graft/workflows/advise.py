@@ -81,6 +81,8 @@ def advise(
         prepared = prepare(data, base, choose(engine, precision), audit=audit, seed=seed, reporter=told)
         own_val = not len(prepared.dataset.splits.get(VAL, ()))
         dataset = with_validation(prepared.dataset, seed)
+        for sentence in (*dataset.notes, *prepared.start.notes):
+            told.note(sentence)
         start = with_usual_head(prepared.start)
         task = Task.of(dataset, start, prepared.choice, recipe, seed=seed, reporter=told)
         few = len(dataset.splits[TRAIN]) <= REFIT_UP_TO
